@@ -1,0 +1,5 @@
+"""memspan: how much memory does success cost?"""
+
+from memspan.envs import register_envs
+
+register_envs()

@@ -1,0 +1,7 @@
+"""Agents on Stable-Baselines3 whose policy has a memory."""
+
+from memspan.agents.policy import MemoryPolicy
+from memspan.agents.ppo import MemoryPPO
+from memspan.agents.vec_env import VecEnvAdapter
+
+__all__ = ["MemoryPPO", "MemoryPolicy", "VecEnvAdapter"]

@@ -1,0 +1,252 @@
+"""What the agents share: rollouts with a memory, on Stable-Baselines3's on-policy algorithm."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, TypeVar
+
+import gymnasium as gym
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor, safe_mean
+from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
+from torch import Tensor
+
+from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
+from memspan.agents.features import is_symbolic
+from memspan.agents.policy import Evaluated, MemoryPolicy
+from memspan.agents.vec_env import VecEnvAdapter
+from memspan.memory import State, clone_state, make_config, select_rows
+
+ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+Self = TypeVar("Self", bound="MemoryAlgorithm")
+
+
+class MemoryAlgorithm(OnPolicyAlgorithm):
+    """Collects rollouts with a memory; subclasses say how to learn from them."""
+
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
+        ("MemoryPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy"), MemoryPolicy
+    )
+    policy: MemoryPolicy  # type: ignore[assignment]
+    rollout_buffer: MemoryRolloutBuffer
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | gym.vector.VectorEnv | str | None,
+        memory: str,
+        memory_kwargs: dict[str, Any] | None,
+        memory_loss_coef: float | Schedule,
+        memory_loss_gate: float | None,
+        normalize_advantage: bool,
+        min_advantage_std: float,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if isinstance(env, gym.vector.VectorEnv):
+            env = VecEnvAdapter(env)
+        self.memory = memory
+        self.memory_kwargs = dict(memory_kwargs or {})
+        make_config(memory, self.memory_kwargs)  # bad settings are refused before anything is built
+        self.memory_loss_coef = memory_loss_coef
+        self.memory_loss_gate = memory_loss_gate
+        self.normalize_advantage = normalize_advantage
+        self.min_advantage_std = min_advantage_std
+        self._memory_state: State | None = None
+        super().__init__(
+            policy,
+            env,  # type: ignore[arg-type]
+            use_sde=False,
+            sde_sample_freq=-1,
+            _init_setup_model=False,
+            supported_action_spaces=ACTION_SPACES,
+            **kwargs,
+        )
+        if _init_setup_model:
+            self._setup_model()
+
+    def _setup_model(self) -> None:
+        is_dict = isinstance(self.observation_space, spaces.Dict)
+        self.rollout_buffer_class = MemoryDictRolloutBuffer if is_dict else MemoryRolloutBuffer
+        own_kwargs = self.policy_kwargs
+        self.policy_kwargs = dict(own_kwargs, memory=self.memory, memory_kwargs=self.memory_kwargs)
+        try:
+            super()._setup_model()
+        finally:
+            self.policy_kwargs = own_kwargs
+        self.memory_loss_schedule = FloatSchedule(self.memory_loss_coef)
+
+    @staticmethod
+    def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
+        if isinstance(env, gym.vector.VectorEnv):
+            env = VecEnvAdapter(env)
+        wrapped = BaseAlgorithm._wrap_env(env, verbose, monitor_wrapper)
+        # SB3 takes MiniGrid's symbols for a picture and would turn its axes.
+        if isinstance(wrapped, VecTransposeImage) and not isinstance(env, VecTransposeImage):
+            space = wrapped.venv.observation_space
+            parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
+            if not any(is_image_space(part) and not is_symbolic(part) for part in parts):
+                return wrapped.venv
+        return wrapped
+
+    def _excluded_save_params(self) -> list[str]:
+        # Without the environment it was made in, what is remembered means nothing.
+        return [*super()._excluded_save_params(), "_memory_state"]
+
+    def _update_learning_rate(self, optimizers: Any) -> None:
+        super()._update_learning_rate(optimizers)
+        for group in self.policy.optimizer.param_groups:
+            if "own_lr" in group:
+                group["lr"] = group["own_lr"]
+
+    # Rollouts --------------------------------------------------------------------------------------------
+
+    def collect_rollouts(  # type: ignore[override]
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
+        """Fills the buffer; see SB3's `OnPolicyAlgorithm.collect_rollouts`."""
+        assert isinstance(rollout_buffer, MemoryRolloutBuffer) and self._last_obs is not None
+        assert self._last_episode_starts is not None
+        self.policy.set_training_mode(False)
+        if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
+            self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
+        rollout_buffer.reset()
+        rollout_buffer.initial_state = clone_state(self._memory_state)
+        stats: dict[str, list[Tensor]] = {}
+        callback.on_rollout_start()
+        for _ in range(n_rollout_steps):
+            with torch.no_grad():
+                acted = self.policy.act(
+                    obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
+                    self._memory_state,
+                    torch.as_tensor(self._last_episode_starts, device=self.device),
+                )
+            self._memory_state = acted.memory.state
+            for name, value in acted.memory.stats.items():
+                stats.setdefault(name, []).append(value)
+            actions = acted.actions.cpu().numpy().reshape(env.num_envs, *self.action_space.shape)  # type: ignore[misc]
+            env_actions = actions
+            if isinstance(self.action_space, spaces.Box):
+                env_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = env.step(env_actions)
+            self.num_timesteps += env.num_envs
+            callback.update_locals(locals())
+            if not callback.on_step():
+                return False
+            self._update_info_buffer(infos, dones)
+            rewards = self._bootstrap_time_limits(rewards, dones, infos)
+            rollout_buffer.add(
+                self._last_obs,  # type: ignore[arg-type]
+                actions,
+                rewards,
+                self._last_episode_starts,
+                acted.values,
+                acted.log_probs,
+            )
+            self._last_obs = new_obs  # type: ignore[assignment]
+            self._last_episode_starts = dones
+        with torch.no_grad():
+            last_values = self.policy.values_of(
+                obs_as_tensor(new_obs, self.device),  # type: ignore[arg-type]
+                clone_state(self._memory_state),
+                torch.as_tensor(dones, device=self.device),
+            )
+        rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        self._record_memory(stats)
+        callback.update_locals(locals())
+        callback.on_rollout_end()
+        return True
+
+    def _bootstrap_time_limits(
+        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
+    ) -> np.ndarray:
+        """Adds the value of what would have come next where only a time limit ended the episode.
+
+        That value is read with the memory of the episode that ended, not of the one that starts.
+        """
+        cut = [row for row in np.flatnonzero(dones) if infos[row].get("TimeLimit.truncated", False)]
+        if not cut:
+            return rewards
+        assert self._memory_state is not None
+        last = [infos[row]["terminal_observation"] for row in cut]
+        if isinstance(last[0], dict):
+            observations: Any = {key: np.stack([one[key] for one in last]) for key in last[0]}
+        else:
+            observations = np.stack(last)
+        with torch.no_grad():
+            values = self.policy.values_of(
+                obs_as_tensor(observations, self.device),
+                select_rows(self._memory_state, torch.as_tensor(cut, device=self.device)),
+                torch.zeros(len(cut), dtype=torch.bool, device=self.device),
+            )
+        rewards = rewards.copy()
+        rewards[cut] += self.gamma * values.cpu().numpy()
+        return rewards
+
+    def _record_memory(self, stats: dict[str, list[Tensor]]) -> None:
+        """The same tags for every memory."""
+        for name, values in stats.items():
+            stacked = torch.stack(values)
+            self.logger.record(f"memory/{name}", stacked.mean().item())
+            if name == "effective_memory":
+                self.logger.record("memory/peak_memory", stacked.max().item())
+        self.logger.record("memory/capacity", self.policy.memory.capacity)
+
+    # Updates ---------------------------------------------------------------------------------------------
+
+    def _evaluate(self, block: Block) -> Evaluated:
+        return self.policy.evaluate_block(
+            block.observations, block.actions, block.state, block.episode_starts
+        )
+
+    def _advantages(self, block: Block) -> Tensor:
+        """Advantages in units of their standard deviation over the rollout.
+
+        The deviation has a floor: while all returns are still the same, it is noise, and dividing by it
+        would make noise as loud as a signal.
+        """
+        if not self.normalize_advantage:
+            return block.advantages
+        every = self.rollout_buffer.advantages
+        return (block.advantages - float(every.mean())) / max(float(every.std()), self.min_advantage_std)
+
+    def _memory_loss_coef(self) -> float:
+        """Today's coefficient of the memory's own losses.
+
+        With a gate, the losses come in as the success rate rises from the gate to 1, and go again when it
+        falls: a memory only gives up what the task can spare.
+        """
+        coefficient = self.memory_loss_schedule(self._current_progress_remaining)
+        if self.memory_loss_gate is None:
+            return coefficient
+        success = safe_mean(self.ep_success_buffer) if self.ep_success_buffer else 0.0
+        gate = (success - self.memory_loss_gate) / (1 - self.memory_loss_gate)
+        return coefficient * min(max(float(gate), 0.0), 1.0)
+
+    def _memory_loss(self, evaluated: Evaluated) -> Tensor:
+        """Sum of the memory's own losses, each the mean over steps."""
+        losses = [value.mean() for value in evaluated.memory.losses.values()]
+        return torch.stack(losses).sum() if losses else evaluated.values.new_zeros(())
+
+    def _entropy_loss(self, evaluated: Evaluated) -> Tensor:
+        """Minus the mean entropy; estimated from the drawn actions where it has no closed form."""
+        entropy = evaluated.entropy
+        return evaluated.log_probs.mean() if entropy is None else -entropy.mean()
+
+    def _descend(self, loss: Tensor) -> None:
+        self.policy.optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        self.policy.optimizer.step()

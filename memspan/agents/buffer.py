@@ -1,0 +1,69 @@
+"""Rollouts in whole blocks: the memory's state is stored once, minibatches are sets of environments."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from torch import Tensor
+
+from memspan.memory import State, select_rows
+
+
+class Block(NamedTuple):
+    """All T steps of B environments."""
+
+    observations: Any
+    """(T, B, ...) or a dictionary of such."""
+    actions: Tensor
+    """(T, B, *action shape)."""
+    values: Tensor
+    """(T, B), as all that follow."""
+    log_probs: Tensor
+    advantages: Tensor
+    returns: Tensor
+    episode_starts: Tensor
+    state: State
+    """Before the first step."""
+
+
+class MemoryRolloutBuffer(RolloutBuffer):
+    """SB3's rollout buffer, read in blocks.
+
+    `initial_state` has to be set when a rollout begins.
+    """
+
+    initial_state: State
+
+    def blocks(self, n_minibatches: int) -> Iterator[Block]:
+        """Yields every environment once, in `n_minibatches` sets drawn anew at each call."""
+        if not self.full:
+            raise RuntimeError("the rollout is not complete")
+        for rows in np.array_split(np.random.permutation(self.n_envs), n_minibatches):
+            yield self._block(np.sort(rows))
+
+    def _block(self, rows: np.ndarray) -> Block:
+        actions = self.to_torch(self.actions[:, rows], copy=False)
+        return Block(
+            self._observations(rows),
+            actions.squeeze(-1) if self.action_space.shape == () else actions,
+            *(
+                self.to_torch(array[:, rows], copy=False)
+                for array in (self.values, self.log_probs, self.advantages, self.returns)
+            ),
+            self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
+            select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
+        )
+
+    def _observations(self, rows: np.ndarray) -> Any:
+        return self.to_torch(self.observations[:, rows], copy=False)
+
+
+class MemoryDictRolloutBuffer(MemoryRolloutBuffer, DictRolloutBuffer):
+    """The same for Dict observations."""
+
+    def _observations(self, rows: np.ndarray) -> Any:
+        return {key: self.to_torch(value[:, rows], copy=False) for key, value in self.observations.items()}

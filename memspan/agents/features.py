@@ -1,0 +1,112 @@
+"""From observations to features: what SB3 has, and an extractor for MiniGrid's symbols."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import torch
+from gymnasium import spaces
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, NatureCNN
+from torch import Tensor, nn
+
+# NatureCNN's convolutions need at least this many pixels; what is smaller is no picture.
+SMALLEST_PICTURE = 36
+# Objects, colours and states; an agent's direction (0 to 3) stands where a door's state does.
+N_SYMBOLS = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), max(len(STATE_TO_IDX), 4))
+
+
+def is_symbolic(space: spaces.Space) -> bool:
+    """Whether a space holds MiniGrid's (object, colour, state) cells: (V, V, 3) uint8, too small to be pixels."""
+    return (
+        isinstance(space, spaces.Box)
+        and space.dtype == "uint8"
+        and len(space.shape) == 3
+        and space.shape[-1] == 3
+        and max(space.shape[:2]) < SMALLEST_PICTURE
+    )
+
+
+class SymbolExtractor(BaseFeaturesExtractor):
+    """Embeds object, colour and state of each cell and maps all cells to one vector.
+
+    Embeddings followed by a linear map over all cells are one linear map of one-hot symbols, which is how
+    it is written.
+
+    Args:
+        observation_space: (V, V, 3) uint8, see `is_symbolic`.
+        features_dim: length of the features.
+    """
+
+    columns: Tensor
+    last: Tensor
+
+    def __init__(self, observation_space: gym.Space, features_dim: int = 64) -> None:
+        if not is_symbolic(observation_space):
+            raise ValueError(f"observation_space={observation_space}: must be (V, V, 3) uint8 symbols")
+        super().__init__(observation_space, features_dim)
+        n_cells = get_flattened_obs_dim(observation_space) // len(N_SYMBOLS)
+        # Column of symbol 0 of each cell and channel; cells one after the other.
+        per_cell = torch.tensor([0, *N_SYMBOLS[:-1]]).cumsum(0)
+        cells = torch.arange(n_cells)[:, None] * sum(N_SYMBOLS)
+        self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
+        self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
+        self.linear = nn.Linear(n_cells * sum(N_SYMBOLS), features_dim)
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B, V, V, 3) symbols -> (B, features_dim)."""
+        index = torch.minimum(observations.flatten(1).long(), self.last) + self.columns
+        one_hot = torch.zeros(len(index), self.linear.in_features, device=index.device)
+        out: Tensor = self.linear(one_hot.scatter_(1, index, 1.0)).relu()
+        return out
+
+
+class DictExtractor(BaseFeaturesExtractor):
+    """One extractor per key of a Dict space, joined; keys of text are left out.
+
+    Args:
+        observation_space: Dict of spaces.
+        picture_dim: features of a picture.
+        symbols_dim: features of a grid of symbols.
+    """
+
+    def __init__(self, observation_space: spaces.Dict, picture_dim: int = 256, symbols_dim: int = 64) -> None:
+        super().__init__(observation_space, features_dim=1)
+        self.extractors = nn.ModuleDict()
+        total = 0
+        for key, space in observation_space.spaces.items():
+            if is_symbolic(space):
+                self.extractors[key], size = SymbolExtractor(space, symbols_dim), symbols_dim
+            elif is_image_space(space):
+                assert isinstance(space, spaces.Box)
+                self.extractors[key], size = NatureCNN(space, picture_dim), picture_dim
+            else:
+                self.extractors[key], size = nn.Flatten(), get_flattened_obs_dim(space)
+            total += size
+        self._features_dim = total
+
+    def forward(self, observations: dict[str, Tensor]) -> Tensor:
+        return torch.cat([extract(observations[key]) for key, extract in self.extractors.items()], dim=1)
+
+
+def default_extractor(space: spaces.Space) -> type[BaseFeaturesExtractor]:
+    """The extractor that suits an observation space."""
+    if isinstance(space, spaces.Dict):
+        return DictExtractor
+    if is_symbolic(space):
+        return SymbolExtractor
+    if is_image_space(space):
+        return NatureCNN
+    return FlattenExtractor
+
+
+def preprocess(observations: Any, space: spaces.Space, normalize_images: bool) -> Any:
+    """SB3's preprocessing (one-hot, pixels / 255), which leaves symbols as they are."""
+    if isinstance(space, spaces.Dict):
+        return {
+            key: preprocess(observations[key], subspace, normalize_images)
+            for key, subspace in space.spaces.items()
+        }
+    return preprocess_obs(observations, space, normalize_images and not is_symbolic(space))

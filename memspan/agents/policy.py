@@ -1,0 +1,201 @@
+"""Actor and critic on top of a memory."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from torch import Tensor, nn
+
+from memspan.agents.features import default_extractor, preprocess
+from memspan.memory import MemoryOutput, State, clone_state, make_memory
+
+
+class Acted(NamedTuple):
+    """What acting for one step gives; B rows."""
+
+    actions: Tensor
+    """(B, *action shape)."""
+    values: Tensor
+    """(B,)."""
+    log_probs: Tensor
+    """(B,)."""
+    memory: MemoryOutput
+
+
+class Evaluated(NamedTuple):
+    """What the current policy thinks of a block; T steps, B rows."""
+
+    values: Tensor
+    """(T, B)."""
+    log_probs: Tensor
+    """(T, B)."""
+    entropy: Tensor | None
+    """(T, B), or None where the distribution has no closed form."""
+    memory: MemoryOutput
+
+
+class MemoryPolicy(ActorCriticPolicy):
+    """Features -> memory -> actor and critic, for every observation and action space of SB3.
+
+    Args:
+        observation_space: any that SB3 handles; the extractor follows from it unless given.
+        action_space: Box, Discrete, MultiDiscrete or MultiBinary.
+        lr_schedule: learning rate as a function of the remaining progress.
+        memory: name of a registered memory, or `module:Class`.
+        memory_kwargs: settings of the memory.
+        width: D, width of the memory.
+        net_arch: layers of actor and critic after the memory, as in SB3.
+        kwargs: as in SB3's ActorCriticPolicy.
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Schedule,
+        memory: str = "transformer-xl",
+        memory_kwargs: dict[str, Any] | None = None,
+        width: int = 64,
+        net_arch: list[int] | dict[str, list[int]] | None = None,
+        features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if kwargs.get("use_sde"):
+            raise ValueError("use_sde=True: not supported with a memory; must be False")
+        self.memory_name = memory
+        self.memory_kwargs = dict(memory_kwargs or {})
+        self.width = width
+        super().__init__(
+            observation_space,
+            action_space,
+            lr_schedule,
+            net_arch=net_arch if net_arch is not None else dict(pi=[64], vf=[64]),
+            features_extractor_class=features_extractor_class or default_extractor(observation_space),
+            **kwargs,
+        )
+
+    def _build(self, lr_schedule: Schedule) -> None:
+        self.embed = nn.Linear(self.features_dim, self.width)
+        self.features_dim = self.width  # what SB3 builds actor and critic on
+        memory = make_memory(self.memory_name, self.width, self.memory_kwargs)
+        super()._build(lr_schedule)
+        self.memory = memory
+        paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
+        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
+        groups += [
+            {"params": group.parameters, "lr": group.learning_rate, "own_lr": group.learning_rate}
+            for group in memory.parameter_groups()
+        ]
+        self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        data = super()._get_constructor_parameters()
+        del data["use_sde"], data["squash_output"], data["use_expln"]
+        data.update(memory=self.memory_name, memory_kwargs=self.memory_kwargs, width=self.width)
+        return data
+
+    # Features: the one path of acting, bootstrap and update -------------------------------------------
+
+    def embed_observations(self, observations: PyTorchObs) -> Tensor:
+        """(N, ...) observations -> (N, D) inputs of the memory."""
+        ready = preprocess(observations, self.observation_space, self.normalize_images)
+        embedded: Tensor = self.embed(self.features_extractor(ready))
+        return embedded
+
+    def act(
+        self, observations: PyTorchObs, state: State, episode_start: Tensor, deterministic: bool = False
+    ) -> Acted:
+        """One step; takes `state` over, see `Memory.step`."""
+        memory = self.memory.step(self.embed_observations(observations), state, episode_start)
+        latent_pi, latent_vf = self.mlp_extractor(memory.features)
+        distribution = self._get_action_dist_from_latent(latent_pi)
+        actions = distribution.get_actions(deterministic=deterministic)
+        values = self.value_net(latent_vf).squeeze(-1)
+        return Acted(actions, values, distribution.log_prob(actions), memory)
+
+    def values_of(self, observations: PyTorchObs, state: State, episode_start: Tensor) -> Tensor:
+        """(B,) values; takes `state` over."""
+        memory = self.memory.step(self.embed_observations(observations), state, episode_start)
+        return self.value_net(self.mlp_extractor.forward_critic(memory.features)).squeeze(-1)  # type: ignore[no-any-return]
+
+    def evaluate_block(
+        self, observations: PyTorchObs, actions: Tensor, state: State, episode_starts: Tensor
+    ) -> Evaluated:
+        """A block of T steps of B rows: what the update differentiates.
+
+        Args:
+            observations: (T, B, ...).
+            actions: (T, B, *action shape).
+            state: what the memory held before the block.
+            episode_starts: (T, B) bool.
+        """
+        n_steps, n_rows = episode_starts.shape
+        if isinstance(observations, dict):
+            flat: Any = {key: value.flatten(0, 1) for key, value in observations.items()}
+        else:
+            flat = observations.flatten(0, 1)
+        x = self.embed_observations(flat).view(n_steps, n_rows, -1)
+        memory = self.memory(x, state, episode_starts)
+        latent_pi, latent_vf = self.mlp_extractor(memory.features.flatten(0, 1))
+        distribution = self._get_action_dist_from_latent(latent_pi)
+        log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
+        entropy = distribution.entropy()
+        return Evaluated(
+            self.value_net(latent_vf).view(n_steps, n_rows),
+            log_probs,
+            None if entropy is None else entropy.view(n_steps, n_rows),
+            memory,
+        )
+
+    # SB3's interface -----------------------------------------------------------------------------------
+
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions and the next state; `state` is left as it is.
+
+        Args:
+            observation: one, or a batch.
+            state: what the last call returned; None: nothing is remembered.
+            episode_start: (B,) where an episode starts; None: only where `state` is None.
+            deterministic: the most probable action instead of a drawn one.
+        """
+        self.set_training_mode(False)
+        observations, is_batch = self.obs_to_tensor(observation)
+        n_rows = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+        if state is None:
+            state = self.memory.initial_state(n_rows, self.device)
+        if episode_start is None:
+            starts = torch.zeros(n_rows, dtype=torch.bool, device=self.device)
+        else:
+            starts = torch.as_tensor(np.asarray(episode_start, dtype=bool), device=self.device).reshape(-1)
+        if len(starts) != n_rows:
+            raise ValueError(f"episode_start has {len(starts)} rows: must have one per observation, {n_rows}")
+        with torch.no_grad():
+            acted = self.act(observations, clone_state(state), starts, deterministic)
+        actions = acted.actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
+        if isinstance(self.action_space, spaces.Box):
+            actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        return (actions if is_batch else actions[0]), acted.memory.state
+
+    def forward(self, obs: Tensor, deterministic: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        raise NotImplementedError("a policy with a memory needs its state: use act or predict")
+
+    def evaluate_actions(self, obs: PyTorchObs, actions: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        raise NotImplementedError("a policy with a memory needs its state: use evaluate_block")
+
+    def predict_values(self, obs: PyTorchObs) -> Tensor:
+        raise NotImplementedError("a policy with a memory needs its state: use values_of")
+
+    def get_distribution(self, obs: PyTorchObs) -> Any:
+        raise NotImplementedError("a policy with a memory needs its state: use act")

@@ -1,0 +1,174 @@
+"""Proximal policy optimisation with a memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from torch.nn import functional as F
+
+from memspan.agents.base import MemoryAlgorithm
+
+
+class MemoryPPO(MemoryAlgorithm):
+    """PPO (arXiv 1707.06347) whose policy remembers, with Stable-Baselines3's interface.
+
+    Args:
+        policy: "MemoryPolicy"; SB3's names are understood and mean the same, the observation space decides.
+        env: Gymnasium environment or vector environment, SB3 `VecEnv`, or id.
+        memory: name of a memory (`memspan.memory.MEMORIES`), or `module:Class`.
+        memory_kwargs: settings of the memory, see its `Config`.
+        learning_rate: constant, or function of the remaining progress from 1 to 0.
+        n_steps: T, steps of a rollout per environment: the block through which gradients flow.
+        n_minibatches: sets into which a rollout's environments are split; at most one per environment.
+        n_epochs: passes over a rollout.
+        gamma: discount.
+        gae_lambda: bias against variance of the advantages.
+        clip_range: how far the probability ratio may leave 1 and still be followed.
+        clip_range_vf: the same for values, None: off.
+        normalize_advantage: divide advantages by their standard deviation over the rollout.
+        min_advantage_std: floor of that deviation.
+        ent_coef: weight of the entropy bonus.
+        vf_coef: weight of the value loss.
+        max_grad_norm: longest gradient.
+        memory_loss_coef: weight of the memory's own losses, like Expire-Span's penalty.
+        memory_loss_gate: success rate above which they come in, in full at 1; None: always. The success
+            rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
+        target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
+        stats_window_size: episodes over which reported means run.
+        tensorboard_log: folder for TensorBoard, None: none.
+        policy_kwargs: settings of `MemoryPolicy`.
+        verbose: 0 silent, 1 tables, 2 more.
+        seed: of everything random.
+        device: "auto", "cpu", "cuda".
+    """
+
+    def __init__(
+        self,
+        policy: str | type[ActorCriticPolicy],
+        env: GymEnv | gym.vector.VectorEnv | str | None,
+        memory: str = "transformer-xl",
+        memory_kwargs: dict[str, Any] | None = None,
+        learning_rate: float | Schedule = 3e-4,
+        n_steps: int = 128,
+        n_minibatches: int = 4,
+        n_epochs: int = 3,
+        gamma: float = 0.99,
+        gae_lambda: float = 0.95,
+        clip_range: float | Schedule = 0.2,
+        clip_range_vf: float | Schedule | None = None,
+        normalize_advantage: bool = True,
+        min_advantage_std: float = 0.05,
+        ent_coef: float = 0.001,
+        vf_coef: float = 0.5,
+        max_grad_norm: float = 0.5,
+        memory_loss_coef: float | Schedule = 0.0,
+        memory_loss_gate: float | None = None,
+        target_kl: float | None = None,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: torch.device | str = "auto",
+        _init_setup_model: bool = True,
+    ) -> None:
+        self.n_minibatches = n_minibatches
+        self.n_epochs = n_epochs
+        self.clip_range = clip_range
+        self.clip_range_vf = clip_range_vf
+        self.target_kl = target_kl
+        super().__init__(
+            policy,
+            env,
+            memory,
+            memory_kwargs,
+            memory_loss_coef,
+            memory_loss_gate,
+            normalize_advantage,
+            min_advantage_std,
+            learning_rate=learning_rate,
+            n_steps=n_steps,
+            gamma=gamma,
+            gae_lambda=gae_lambda,
+            ent_coef=ent_coef,
+            vf_coef=vf_coef,
+            max_grad_norm=max_grad_norm,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            policy_kwargs=policy_kwargs,
+            verbose=verbose,
+            seed=seed,
+            device=device,
+            _init_setup_model=_init_setup_model,
+        )
+
+    def _setup_model(self) -> None:
+        super()._setup_model()
+        self.clip_range = FloatSchedule(self.clip_range)
+        if self.clip_range_vf is not None:
+            self.clip_range_vf = FloatSchedule(self.clip_range_vf)
+
+    def train(self) -> None:
+        """Updates the policy with the rollout that the buffer holds."""
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
+        memory_loss_coef = self._memory_loss_coef()
+        records: dict[str, list[float]] = {}
+        proceed = True
+        for _ in range(self.n_epochs):
+            for block in self.rollout_buffer.blocks(min(self.n_minibatches, self.n_envs)):
+                evaluated = self._evaluate(block)
+                advantages = self._advantages(block)
+                log_ratio = evaluated.log_probs - block.log_probs
+                ratio = log_ratio.exp()
+                policy_loss = -torch.min(
+                    advantages * ratio, advantages * ratio.clamp(1 - clip_range, 1 + clip_range)
+                ).mean()
+                values = evaluated.values
+                if self.clip_range_vf is not None:
+                    clip_vf = FloatSchedule(self.clip_range_vf)(self._current_progress_remaining)
+                    values = block.values + (values - block.values).clamp(-clip_vf, clip_vf)
+                value_loss = F.mse_loss(values, block.returns)
+                entropy_loss = self._entropy_loss(evaluated)
+                memory_loss = self._memory_loss(evaluated)
+                with torch.no_grad():
+                    # Low-variance, never negative estimate: joschu.net/blog/kl-approx.html
+                    approx_kl = (ratio - 1 - log_ratio).mean().item()
+                for name, value in (
+                    ("policy_gradient_loss", policy_loss.item()),
+                    ("value_loss", value_loss.item()),
+                    ("entropy_loss", entropy_loss.item()),
+                    ("memory_loss", memory_loss.item()),
+                    ("approx_kl", approx_kl),
+                    ("clip_fraction", ((ratio - 1).abs() > clip_range).float().mean().item()),
+                ):
+                    records.setdefault(name, []).append(value)
+                if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
+                    proceed = False
+                    break
+                self._descend(
+                    policy_loss
+                    + self.ent_coef * entropy_loss
+                    + self.vf_coef * value_loss
+                    + memory_loss_coef * memory_loss
+                )
+            self._n_updates += 1
+            if not proceed:
+                break
+        for name, values_ in records.items():
+            self.logger.record(f"train/{name}", float(np.mean(values_)))
+        self.logger.record("train/memory_loss_coef", memory_loss_coef)
+        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+        buffer = self.rollout_buffer
+        self.logger.record(
+            "train/explained_variance",
+            explained_variance(buffer.values.flatten(), buffer.returns.flatten()),
+        )

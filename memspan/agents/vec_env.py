@@ -1,0 +1,191 @@
+"""Gymnasium's vector environments as Stable-Baselines3 sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+_TRANSLATED = {"final_obs", "final_info", "_final_obs", "_final_info"}
+
+
+class VecEnvAdapter(VecEnv):
+    """Makes an SB3 `VecEnv` of any Gymnasium `VectorEnv`.
+
+    SB3 resets an environment in the step that ends its episode and hands the last observation on as
+    `info["terminal_observation"]`. The three ways in which a `VectorEnv` resets are all brought to that:
+
+    - SAME_STEP: is that already;
+    - DISABLED: finished rows are reset here, with `options={"reset_mask": ...}`;
+    - NEXT_STEP: the step after the last one resets and ignores its action. It is counted to the episode
+      that ended, as one more step of reward 0, so that nothing of it is seen by the next episode.
+
+    Finished rows also get `info["episode"]` (return `r`, length `l`, seconds since the start `t`), as SB3's
+    Monitor would write it, and `info["is_success"]` if the environment tells `success`.
+
+    Args:
+        env: the vector environment; it is closed with this one.
+    """
+
+    def __init__(self, env: gym.vector.VectorEnv) -> None:
+        self.env = env
+        super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
+        mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
+        self.autoreset_mode = AutoresetMode(mode)
+        self._start = time.time()
+        self._returns = np.zeros(env.num_envs)
+        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        # NEXT_STEP only: how rows ended whose reset is still to come.
+        self._ending: dict[int, dict[str, Any]] = {}
+
+    def reset(self) -> VecEnvObs:
+        seeds = None if all(seed is None for seed in self._seeds) else self._seeds
+        options = self._options[0] or None
+        if any(other != self._options[0] for other in self._options):
+            raise ValueError("options: a VectorEnv takes the same options for all its environments")
+        observations, infos = self.env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
+        self._reset_seeds()
+        self._reset_options()
+        self.reset_infos = self._rows(infos)
+        self._returns[:] = 0
+        self._lengths[:] = 0
+        self._ending.clear()
+        return observations  # type: ignore[no-any-return]
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        observations, rewards, terminated, truncated, vector_infos = self.env.step(self._actions)
+        rewards = np.asarray(rewards, dtype=np.float32)
+        dones = terminated | truncated
+        infos = self._rows(vector_infos)
+        self._returns += rewards
+        self._lengths += 1
+        if self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            return self._finish_next_step(observations, rewards, dones, truncated & ~terminated, infos)
+        ended = dones.nonzero()[0]
+        if len(ended):
+            if self.autoreset_mode == AutoresetMode.SAME_STEP:
+                final_obs = vector_infos["final_obs"]
+                final_infos = self._rows(vector_infos["final_info"]) if "final_info" in vector_infos else infos
+            else:
+                final_obs, final_infos = observations, infos
+                observations, _ = self.env.reset(options={"reset_mask": dones})
+            for row in ended:
+                self._finish(
+                    infos, row, final_infos[row], _row(final_obs, row), bool(truncated[row] and not terminated[row])
+                )
+        return observations, rewards, dones, infos
+
+    def _finish_next_step(
+        self,
+        observations: Any,
+        rewards: np.ndarray,
+        dones: np.ndarray,
+        only_truncated: np.ndarray,
+        infos: list[dict[str, Any]],
+    ) -> VecEnvStepReturn:
+        """Reports the end of an episode one step later, together with its reset."""
+        shown = np.zeros_like(dones)
+        for row, ending in self._ending.items():
+            shown[row] = True
+            self._finish(infos, row, ending["info"], ending["obs"], ending["truncated"])
+        self._ending = {
+            int(row): {
+                "info": infos[row],
+                "obs": _copy_row(observations, row),
+                "truncated": bool(only_truncated[row]),
+            }
+            for row in dones.nonzero()[0]
+        }
+        return observations, rewards, shown, infos
+
+    def _finish(
+        self,
+        infos: list[dict[str, Any]],
+        row: int,
+        final_info: dict[str, Any],
+        final_obs: Any,
+        truncated: bool,
+    ) -> None:
+        info = infos[row] = dict(final_info)
+        info["terminal_observation"] = final_obs
+        info["TimeLimit.truncated"] = truncated
+        info["episode"] = {
+            "r": float(self._returns[row]),
+            "l": int(self._lengths[row]),
+            "t": round(time.time() - self._start, 6),
+        }
+        if "success" in info:
+            info.setdefault("is_success", bool(info["success"]))
+        self._returns[row] = 0
+        self._lengths[row] = 0
+
+    def _rows(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
+        """One dictionary a row, of what a vector environment tells in arrays with masks."""
+        rows: list[dict[str, Any]] = [{} for _ in range(self.num_envs)]
+        for key, values in infos.items():
+            if key in _TRANSLATED or (key.startswith("_") and key[1:] in infos):
+                continue
+            if isinstance(values, dict):
+                for row, nested in enumerate(self._rows(values)):
+                    if nested:
+                        rows[row][key] = nested
+                continue
+            mask = infos.get(f"_{key}")
+            for row in range(self.num_envs) if mask is None else np.flatnonzero(mask):
+                rows[row][key] = values[row]
+        return rows
+
+    def close(self) -> None:
+        self.env.close()
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        rows = list(self._get_indices(indices))
+        value = getattr(self.env, attr_name)
+        # An attribute of the sub-environments, where there are any, else the one they share.
+        if hasattr(self.env, "envs") and all(hasattr(env, attr_name) for env in self.env.envs):
+            return [getattr(self.env.envs[row], attr_name) for row in rows]
+        return [value] * len(rows)
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        raise NotImplementedError("a VectorEnv's environments share their attributes: set it on `.env`")
+
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        if hasattr(self.env, "envs"):
+            return [
+                getattr(self.env.envs[row], method_name)(*method_args, **method_kwargs)
+                for row in self._get_indices(indices)
+            ]
+        raise NotImplementedError("this VectorEnv has no environments of its own: call it on `.env`")
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        # Monitor's work is done here.
+        from stable_baselines3.common.monitor import Monitor
+
+        return [issubclass(wrapper_class, Monitor)] * len(list(self._get_indices(indices)))
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        frames = self.env.render()
+        return list(frames) if frames is not None else [None] * self.num_envs
+
+
+def _row(batch: Any, row: int) -> Any:
+    """Observation `row` of a batch that is an array, an object array or a dictionary of arrays."""
+    if isinstance(batch, dict):
+        return {key: value[row] for key, value in batch.items()}
+    return batch[row]
+
+
+def _copy_row(batch: Any, row: int) -> Any:
+    one = _row(batch, row)
+    return {key: np.copy(value) for key, value in one.items()} if isinstance(one, dict) else np.copy(one)

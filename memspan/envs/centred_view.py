@@ -1,0 +1,96 @@
+"""MiniGrid with the agent in the centre of what it sees."""
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pygame
+from minigrid.core.grid import Grid
+from minigrid.minigrid_env import MiniGridEnv
+
+
+class CentredViewEnv(MiniGridEnv):
+    """A MiniGrid environment whose agent sees the square of cells around it, through walls.
+
+    MiniGrid's own agent looks forward from the lower edge of its view, which turns with it. Everything in
+    MiniGrid that follows from that is replaced here, so that MiniGrid's wrappers find what they expect.
+
+    `render` shows what `draw` returns; `get_frame`, which MiniGrid's image wrappers call, still draws the
+    plain grid.
+    """
+
+    # MiniGrid's own annotations are narrower (None) or wider than what these hold.
+    agent_pos: tuple[int, int]
+    window: Any
+    clock: Any
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(see_through_walls=True, **kwargs)
+
+    @abstractmethod
+    def draw(self) -> npt.NDArray[np.uint8]:
+        """Draws the environment for people; of the same shape in every episode."""
+
+    def get_view_exts(self, agent_view_size: int | None = None) -> tuple[int, int, int, int]:
+        """Corners of the view in the grid: left, top, and (not included) right, bottom."""
+        size = agent_view_size or self.agent_view_size
+        left, top = self.agent_pos[0] - size // 2, self.agent_pos[1] - size // 2
+        return left, top, left + size, top + size
+
+    def get_view_coords(self, i: int, j: int) -> tuple[int, int]:
+        """Where grid cell (i, j) is in the view; may lie outside of it."""
+        left, top, _, _ = self.get_view_exts()
+        return i - left, j - top
+
+    def gen_obs_grid(self, agent_view_size: int | None = None) -> tuple[Grid, npt.NDArray[np.bool_]]:
+        """The cells in view, and a mask that says that all of them are visible."""
+        size = agent_view_size or self.agent_view_size
+        left, top, _, _ = self.get_view_exts(size)
+        return self.grid.slice(left, top, size, size), np.ones((size, size), dtype=bool)
+
+    def view_mask(self, highlight: bool = True) -> npt.NDArray[np.bool_]:
+        """(width, height) of the grid: the cells in view, or none if `highlight` is off."""
+        left, top, right, bottom = self.get_view_exts()
+        mask = np.zeros((self.width, self.height), dtype=bool)
+        mask[max(left, 0) : right, max(top, 0) : bottom] = highlight
+        return mask
+
+    def get_pov_render(self, tile_size: int) -> npt.NDArray[np.uint8]:
+        """A picture of the view alone."""
+        grid, mask = self.gen_obs_grid()
+        centre = self.agent_view_size // 2
+        return grid.render(tile_size, (centre, centre), self.agent_dir, highlight_mask=mask)
+
+    def get_full_render(self, highlight: bool, tile_size: int) -> npt.NDArray[np.uint8]:
+        """A picture of the whole grid, (height * tile_size, width * tile_size, 3)."""
+        return self.grid.render(
+            tile_size, self.agent_pos, self.agent_dir, highlight_mask=self.view_mask(highlight)
+        )
+
+    def render(self) -> npt.NDArray[np.uint8] | None:
+        """Shows what `draw` returns, or the view alone with `agent_pov`.
+
+        Returns:
+            The picture (height, width, 3) for `render_mode="rgb_array"`, else None.
+        """
+        if self.render_mode is None:
+            return None
+        picture = self.get_pov_render(self.tile_size) if self.agent_pov else self.draw()
+        if self.render_mode == "rgb_array":
+            return picture
+        if self.window is None:
+            pygame.display.init()
+            self.window = pygame.display.set_mode((picture.shape[1], picture.shape[0]))
+            pygame.display.set_caption(type(self).__name__)
+            self.clock = pygame.time.Clock()
+        self.window.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))
+        pygame.event.pump()
+        self.clock.tick(self.metadata["render_fps"])
+        pygame.display.flip()
+        return None
+
+    def close(self) -> None:
+        """Closes the window, if there is one; rendering again opens a new one."""
+        super().close()  # type: ignore[no-untyped-call]
+        self.window = None

@@ -1,0 +1,157 @@
+"""Attention over remembered slots: the layer that all Transformer memories share.
+
+Positions enter as in Transformer-XL: a score is content plus position, `q.k + p.r(t - j)`, with `r` the
+sines and cosines of the distance. Both have two forms here that give the same numbers:
+
+- a block (`attend_block`) turns the position queries by their own time, so that `p.r(t - j)` becomes a
+  dot product with a fixed code of the key's time, and one matrix product gives the whole score;
+- a step (`attend_step`) moves the key and value projections to the query's side, `q.(W h) = (W'q).h`, so
+  that slots are read as they were stored and nothing per slot has to be projected or kept.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memspan.memory.block_attention import Piece, attention
+
+
+class FeedForward(nn.Module):
+    """Pre-norm residual feed-forward layer."""
+
+    def __init__(self, width: int, factor: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, factor * width)
+        self.down = nn.Linear(factor * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.down(F.relu(self.up(self.norm(x))))
+
+
+class AttentionLayer(nn.Module):
+    """Pre-norm attention over slots, followed by a feed-forward layer.
+
+    Slots hold layer-normalised inputs without gain and offset: those can be absorbed by the projections
+    that follow, so the norm of a slot never has to be computed twice.
+
+    Args:
+        width: D.
+        n_heads: H; divides D.
+        n_frequencies: sines and cosines per head that tell distances apart.
+        horizon: distance that the slowest of them still resolves.
+        ff_factor: hidden units of the feed-forward layer in multiples of D.
+    """
+
+    frequencies: Tensor
+
+    def __init__(
+        self, width: int, n_heads: int, n_frequencies: int, horizon: int, ff_factor: int
+    ) -> None:
+        super().__init__()
+        if width % n_heads:
+            raise ValueError(f"n_heads={n_heads}: must divide the width {width}")
+        self.n_heads = n_heads
+        self.head_width = width // n_heads
+        self.n_frequencies = n_frequencies
+        self.query = nn.Linear(width, width)
+        self.position_query = nn.Linear(width, n_heads * 2 * n_frequencies)
+        # A bias of the keys would add the same number to all scores of a query: softmax drops it.
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.feed_forward = FeedForward(width, ff_factor)
+        nn.init.normal_(self.position_query.weight, std=0.01)
+        nn.init.zeros_(self.position_query.bias)
+        exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
+        self.register_buffer("frequencies", float(max(horizon, 2)) ** -exponents, persistent=False)
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What a slot keeps of the layer's input."""
+        return F.layer_norm(x, x.shape[-1:])
+
+    def _angles(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        angle = time.unsqueeze(-1) * self.frequencies
+        return angle.sin(), angle.cos()
+
+    def _queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Content queries (..., H, D/H) and position queries for sine and cosine (..., H, F)."""
+        q = self.query(u).unflatten(-1, (self.n_heads, self.head_width))
+        p = self.position_query(u).unflatten(-1, (self.n_heads, 2, self.n_frequencies))
+        return q / math.sqrt(self.head_width), p[..., 0, :], p[..., 1, :]
+
+    def attend_block(
+        self,
+        x: Tensor,
+        u: Tensor,
+        context: Tensor,
+        birth: Tensor,
+        bias: Tensor,
+        pieces: list[Piece] | None,
+    ) -> Tensor:
+        """All T queries at once.
+
+        Args:
+            x: (B, T, D) input of the layer.
+            u: (B, T, D) `normalise(x)`.
+            context: (B, K, D) slots and block; what queries read.
+            birth: (B, K) or (K,) float, time of each key, the block's first step being 0.
+            bias: (B, T, K) added to the scores: -inf where a key must not be read.
+            pieces: see `memspan.memory.block_attention`.
+
+        Returns:
+            (B, T, D) output of the layer.
+        """
+        n_steps = u.shape[1]
+        q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
+        sin, cos = self._angles(torch.arange(n_steps, device=u.device, dtype=u.dtype))
+        sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
+        # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
+        queries = torch.cat(
+            [q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1
+        ).transpose(1, 2)  # (B, H, T, E)
+        k = self.key(context).unflatten(-1, (self.n_heads, self.head_width))
+        key_sin, key_cos = self._angles(birth)  # (B, K, F) or (K, F)
+        code = torch.cat([key_cos, key_sin], dim=-1).unsqueeze(-2)  # (B, K, 1, 2F)
+        keys = torch.cat([k, code.expand(*k.shape[:-1], -1)], dim=-1).transpose(1, 2)
+        values = self.value(context).unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)
+        read = attention(queries, keys, values, bias, pieces)  # (B, H, T, D/H)
+        x = x + self.out(read.transpose(1, 2).flatten(2))
+        out: Tensor = self.feed_forward(x)
+        return out
+
+    def attend_step(
+        self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int, bias: Tensor
+    ) -> Tensor:
+        """One query per row.
+
+        Args:
+            x: (B, D) input of the layer.
+            u: (B, D) `normalise(x)`.
+            slots: (B, S, D), the current step's included.
+            distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
+            n_distances: how many distances there are.
+            bias: (B, S) added to the scores: -inf where a slot must not be read.
+
+        Returns:
+            (B, D) output of the layer.
+        """
+        q, p_sin, p_cos = self._queries(u)  # (B, H, .)
+        key_weight = self.key.weight.unflatten(0, (self.n_heads, self.head_width))
+        value_weight = self.value.weight.unflatten(0, (self.n_heads, self.head_width))
+        q = torch.einsum("bhe,hed->bhd", q, key_weight)
+        scores = q @ slots.transpose(1, 2)  # (B, H, S)
+        # Position scores of every possible distance, then of each slot's.
+        sin, cos = self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype))
+        by_distance = torch.cat([p_sin, p_cos], -1) @ torch.cat([sin, cos], -1).T  # (B, H, distances)
+        scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
+        scores += bias.unsqueeze(1)
+        read = torch.softmax(scores, dim=-1) @ slots  # (B, H, D)
+        value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
+        x = x + self.out(value)
+        out: Tensor = self.feed_forward(x)
+        return out

@@ -1,0 +1,192 @@
+"""What every memory is: a torso between features and heads that carries a state through time.
+
+Dimension letters of this package:
+    T  time steps of a block          K  keys a query may read (cached slots and block)
+    B  batch rows (environments)      S  slots of a cache
+    D  width of the features          H  attention heads
+    L  longest span                   R  ramp length
+    M  memory size of a window        N  layers
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+State = dict[str, Tensor]
+"""What a memory remembers: named tensors, each with the batch as its first dimension."""
+
+
+@dataclass(frozen=True)
+class MemoryOutput:
+    """What a memory answers for a block (leading dimensions `(T, B)`) or a step (`(B,)`)."""
+
+    features: Tensor
+    """(T, B, D) or (B, D)."""
+    state: State
+    """The state after the last step; never part of the graph."""
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    """Auxiliary losses by name, per element and unscaled: (T, B) or (B,)."""
+    stats: dict[str, Tensor] = field(default_factory=dict)
+    """Measurements by name, per element and detached; always has `effective_memory`."""
+
+
+@dataclass(frozen=True)
+class MemoryConfig:
+    """Settings of a memory. Subclasses add fields, each with its help as a docstring below it."""
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        """Raises ValueError that names the field, its value and what is allowed."""
+
+    def _require(self, name: str, allowed: bool, what: str) -> None:
+        if not allowed:
+            raise ValueError(f"{name}={getattr(self, name)!r}: must be {what}")
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn at a pace of their own."""
+
+    parameters: list[nn.Parameter]
+    learning_rate: float
+    """Constant learning rate of these parameters, whatever the schedule of the others."""
+
+
+class Memory(nn.Module, ABC):
+    """Features in, features out, and a state that is carried from step to step.
+
+    The rules that every memory keeps (`tests/memory/test_contract.py` checks each):
+
+    - `episode_starts[t]` clears the state before `x[t]` is read, by selection;
+    - T calls of `step` equal one call of `forward`, and cutting T anywhere changes nothing;
+    - rows never affect each other, and no gradient crosses an episode's start.
+    """
+
+    Config: ClassVar[type[MemoryConfig]] = MemoryConfig
+    width: int
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        if width < 1:
+            raise ValueError(f"width={width}: must be at least 1")
+        self.width = width
+
+    @abstractmethod
+    def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
+        """The state of `batch_size` rows that remember nothing."""
+
+    @abstractmethod
+    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+        """A block of T steps at once; `state` is left as it is.
+
+        Args:
+            x: (T, B, D) features.
+            state: what was remembered before the block.
+            episode_starts: (T, B) bool, True where `x[t]` is the first of an episode.
+        """
+
+    def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        """One step, for acting. Takes `state` over: its tensors may be written in place.
+
+        Args:
+            x: (B, D) features.
+            state: what was remembered before the step.
+            episode_start: (B,) bool.
+        """
+        out = self.forward(x[None], state, episode_start[None])
+        return MemoryOutput(
+            out.features[0],
+            out.state,
+            {name: value[0] for name, value in out.losses.items()},
+            {name: value[0] for name, value in out.stats.items()},
+        )
+
+    @property
+    @abstractmethod
+    def capacity(self) -> float:
+        """Memory vectors (D floats each) that a row can hold, mean over layers."""
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Parameters with a learning rate of their own; the rest follow the agent's schedule."""
+        return []
+
+
+def select_rows(state: State, rows: Any) -> State:
+    """The state of some rows (copied, when `rows` is an index tensor or a mask)."""
+    return {name: value[rows] for name, value in state.items()}
+
+
+def clone_state(state: State) -> State:
+    """A copy that `Memory.step` may write into."""
+    return {name: value.clone() for name, value in state.items()}
+
+
+def state_bytes(state: State) -> int:
+    """Bytes of one row."""
+    return sum(value[0].numel() * value.element_size() for value in state.values())
+
+
+MEMORIES: dict[str, type[Memory]] = {}
+"""Name -> class; `register` adds to it."""
+
+M = TypeVar("M", bound=type[Memory])
+
+
+def register(name: str) -> Callable[[M], M]:
+    """Class decorator that makes a memory known as `name`."""
+
+    def add(memory_class: M) -> M:
+        if name in MEMORIES and MEMORIES[name] is not memory_class:
+            raise ValueError(f"memory={name!r}: already registered as {MEMORIES[name].__name__}")
+        MEMORIES[name] = memory_class
+        return memory_class
+
+    return add
+
+
+def memory_class(name: str) -> type[Memory]:
+    """The class registered as `name`, or the one at `module:Class`."""
+    if name in MEMORIES:
+        return MEMORIES[name]
+    module, colon, attribute = name.partition(":")
+    if colon:
+        try:
+            found = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"memory={name!r}: cannot be imported ({error})") from None
+        if isinstance(found, type) and issubclass(found, Memory):
+            return found
+        raise ValueError(f"memory={name!r}: must be a subclass of memspan.memory.Memory")
+    raise ValueError(
+        f"memory={name!r}: unknown; must be one of {', '.join(sorted(MEMORIES))}, or module:Class"
+    )
+
+
+def make_config(name: str, settings: dict[str, Any] | None = None) -> MemoryConfig:
+    """The checked config of memory `name`; an unknown or bad setting is a ValueError."""
+    config = memory_class(name).Config
+    settings = settings or {}
+    known = [field.name for field in dataclasses.fields(config)]
+    for key in settings:
+        if key not in known:
+            raise ValueError(
+                f"{key}={settings[key]!r}: memory {name!r} has no such setting; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+    return config(**settings)
+
+
+def make_memory(name: str, width: int, settings: dict[str, Any] | None = None) -> Memory:
+    """Builds memory `name` of the given width from plain settings."""
+    config = make_config(name, settings)
+    return memory_class(name)(width, config)  # type: ignore[call-arg]

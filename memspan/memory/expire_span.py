@@ -1,0 +1,132 @@
+"""Expire-Span: every memory gets a span when it is made, and is dropped when the span is over.
+
+Source: Sukhbaatar et al., Not All Memories are Created Equal: Learning to Forget by Expiring, ICML 2021,
+arXiv 2105.06548.
+
+For a memory i with hidden state h_i, at distance d from the query:
+
+    span        e_i = L sigmoid(w.h_i + b)          one predictor per layer, shared by the heads
+    remaining   r   = e_i - d
+    mask        m   = clip(1 + r / R, 0, 1)         R: ramp length; at 0 the memory has expired, for good
+    attention   softmax(score + log m)              the same as masking the softmax and renormalising
+    penalty     sum of e_i / R over memories inside their ramp; each is there for R steps, so that this
+                is e_i once per memory; what outlives its episode is never charged
+
+What is remembered: the inputs of each layer whose span is not over, without gradient; their spans are
+computed from them anew, with today's w and b, so that the predictor learns from however old a memory.
+State: see `memspan.memory.slots`; S follows what is kept.
+
+Where we differ from the paper: a pre-norm layer, h_i is the normalised input, and positions are those of
+`memspan.memory.attention`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspan.memory.base import ParameterGroup, register
+from memspan.memory.slots import Readable, SlotTransformer, TransformerConfig
+
+
+@dataclass(frozen=True)
+class ExpireSpanConfig(TransformerConfig):
+    """Settings of `expire-span`."""
+
+    max_span: int = 256
+    """L: longest span in steps. Leave slack over the longest gap: a span only approaches L."""
+    ramp: int = 16
+    """R: steps over which an expiring memory fades."""
+    initial_span: float = 0.5
+    """First spans as a fraction of max_span."""
+    divide_logit_by_ramp: bool = False
+    """e = L sigmoid((w.h + b) / R): for an L of thousands, where a small step of w would move spans far."""
+    shorten_spans: bool = False
+    """While training, cut all spans to a random limit from U(0, L): a regulariser for large L."""
+    span_learning_rate: float | None = None
+    """Constant learning rate of the span predictor; None: as everything else."""
+
+    def validate(self) -> None:
+        super().validate()
+        self._require("max_span", self.max_span >= 1, "at least 1")
+        self._require("ramp", self.ramp >= 1, "at least 1")
+        self._require("initial_span", 0 < self.initial_span < 1, "between 0 and 1, both excluded")
+        self._require(
+            "span_learning_rate",
+            self.span_learning_rate is None or self.span_learning_rate >= 0,
+            "at least 0",
+        )
+
+
+class LogRampMask(torch.autograd.Function):
+    """log clip(1 + (span - distance) / R, 0, 1), with a gradient inside the ramp only.
+
+    Autograd's own would multiply 0 by infinity where the mask is 0.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, span: Tensor, distance: Tensor, ramp: int) -> Tensor:
+        mask = (span.unsqueeze(1) - distance).div_(ramp).add_(1).clamp_(0, 1)  # (B, T, K)
+        ctx.save_for_backward(mask)
+        ctx.ramp = ramp
+        return mask.log()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (mask,) = ctx.saved_tensors
+        inside = (mask > 0) & (mask < 1)
+        grad = torch.where(inside, grads[0] / (mask * ctx.ramp), 0.0)
+        return grad.sum(1), None, None
+
+
+@register("expire-span")
+class ExpireSpan(SlotTransformer):
+    """Slots that expire."""
+
+    Config = ExpireSpanConfig
+
+    def __init__(self, width: int, config: ExpireSpanConfig | None = None) -> None:
+        config = config or ExpireSpanConfig()
+        super().__init__(width, config, horizon=config.max_span + config.ramp)
+        self.max_span = config.max_span
+        self.ramp = config.ramp
+        self.shorten_spans = config.shorten_spans
+        self.span_learning_rate = config.span_learning_rate
+        self.logit_scale = 1 / config.ramp if config.divide_logit_by_ramp else 1.0
+        self.initial_slots = 16
+        self.span_predictors = nn.ModuleList(nn.Linear(width, 1) for _ in range(config.n_layers))
+        logit = math.log(config.initial_span / (1 - config.initial_span)) / self.logit_scale
+        for predictor in self.span_predictors:
+            assert isinstance(predictor, nn.Linear)
+            nn.init.zeros_(predictor.weight)
+            nn.init.constant_(predictor.bias, logit)
+
+    def spans(self, layer: int, slots: Tensor) -> Tensor:
+        """Spans in steps, (B, K), of slots (B, K, D)."""
+        logit: Tensor = self.span_predictors[layer](slots).squeeze(-1)
+        return self.max_span * torch.sigmoid(logit * self.logit_scale)
+
+    def remaining(self, layer: int, slots: Tensor) -> Tensor:
+        return self.spans(layer, slots) + self.ramp
+
+    def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
+        span = self.spans(layer, slots)
+        if self.shorten_spans and self.training and torch.is_grad_enabled():
+            span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
+        bias: Tensor = LogRampMask.apply(span, distance, self.ramp)  # type: ignore[no-untyped-call]
+        ramping = (bias < 0) & bias.isfinite()  # (B, T, K)
+        charged = (ramping.to(span.dtype) @ span.unsqueeze(-1)).squeeze(-1) / self.ramp
+        return Readable(bias, {"span": charged})
+
+    @property
+    def capacity(self) -> float:
+        return float(self.max_span + self.ramp - 1)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        if self.span_learning_rate is None:
+            return []
+        return [ParameterGroup(list(self.span_predictors.parameters()), self.span_learning_rate)]

@@ -1,0 +1,210 @@
+"""A Transformer whose memory is a set of slots: what its subclasses choose is which slots stay.
+
+What is remembered: per layer, layer-normalised inputs of past steps, without gradient. State, per layer n:
+
+    hidden.n  (B, S, D) float   what was stored
+    age.n     (B, S)    long    steps since it was stored, 0 for the last step; -1: the slot is free
+
+Slots are in no order; a slot's place in time is its age. S may differ from layer to layer and grows and
+shrinks with what is kept.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from memspan.memory.attention import AttentionLayer
+from memspan.memory.block_attention import cut_block
+from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State
+
+NEVER = float("inf")
+FREE = -1
+
+
+@dataclass(frozen=True)
+class TransformerConfig(MemoryConfig):
+    """Settings that all slot Transformers share."""
+
+    n_layers: int = 2
+    """Attention layers, each with a cache of its own."""
+    n_heads: int = 4
+    """Attention heads; must divide the width."""
+    ff_factor: int = 2
+    """Hidden units of the feed-forward layers, in multiples of the width."""
+    n_frequencies: int = 8
+    """Sines and cosines that tell distances apart."""
+
+    def validate(self) -> None:
+        for name in ("n_layers", "n_heads", "ff_factor", "n_frequencies"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+
+
+@dataclass
+class Readable:
+    """What the queries of one layer may read."""
+
+    bias: Tensor
+    """Added to the scores, -inf where nothing may be read: (B, T, K) or, for a step, (B, S)."""
+    losses: dict[str, Tensor]
+    """(B, T) each."""
+
+
+class SlotTransformer(Memory):
+    """Attention layers over slots; see the module's docstring for the state."""
+
+    def __init__(self, width: int, config: TransformerConfig, horizon: int) -> None:
+        super().__init__(width)
+        if width % config.n_heads:
+            raise ValueError(f"n_heads={config.n_heads}: must divide the width {width}")
+        self.n_layers = config.n_layers
+        self.longest_distance = horizon
+        self.layers = nn.ModuleList(
+            AttentionLayer(width, config.n_heads, config.n_frequencies, horizon, config.ff_factor)
+            for _ in range(config.n_layers)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    # What a subclass chooses -------------------------------------------------------------------------
+
+    initial_slots: int
+    """S of a state that remembers nothing; a full cache grows by as many."""
+
+    @abstractmethod
+    def remaining(self, layer: int, slots: Tensor) -> Tensor | float:
+        """Steps for which each slot (B, K, D) can be read after it was stored: (B, K), or one number."""
+
+    @abstractmethod
+    def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
+        """Scores' bias and losses of reading slots (B, K, D) at distances (B, T, K), inf: not to be read."""
+
+    # ----------------------------------------------------------------------------------------------------
+
+    def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
+        state: State = {}
+        shape = (batch_size, self.initial_slots)
+        for n in range(self.n_layers):
+            state[f"hidden.{n}"] = torch.zeros(*shape, self.width, device=device)
+            state[f"age.{n}"] = torch.full(shape, FREE, device=device)
+        return state
+
+    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+        n_steps = x.shape[0]
+        time = torch.arange(n_steps, device=x.device)
+        # Steps of one episode share a number; what was cached before the block belongs to episode 0.
+        starts = episode_starts.T
+        episode = starts.long().cumsum(1)  # (B, T)
+        h = x.transpose(0, 1)
+        new_state: State = {}
+        visible: list[Tensor] = []
+        losses: dict[str, list[Tensor]] = {}
+        for n, layer in enumerate(self.layers):
+            assert isinstance(layer, AttentionLayer)
+            hidden, age = self._compact(n, state, episode_starts[0])
+            u = layer.normalise(h)
+            context = torch.cat([hidden, u], dim=1)  # (B, K, D)
+            birth = torch.cat([-1 - age, time.expand(len(age), -1)], dim=1)  # (B, K)
+            key_episode = torch.cat([torch.where(age == FREE, FREE, 0), episode], dim=1)
+            #            cached      block t=0..3, an episode starts at t=2 ('.' is inf)
+            #   t=0      3 2 1       0 . . .
+            #   t=1      4 3 2       1 0 . .
+            #   t=2      . . .       . . 0 .
+            #   t=3      . . .       . . 1 0
+            pieces = None
+            if x.device.type == "cpu":
+                pieces = cut_block(starts, (age != FREE).sum(1), context.shape[1])
+            distance = time[:, None] - birth[:, None, :]  # (B, T, K)
+            unreadable = (distance < 0) | (episode[:, :, None] != key_episode[:, None, :])
+            distance = distance.to(x.dtype).masked_fill_(unreadable, NEVER)
+            seen = self.readable(n, context, distance)
+            h = layer.attend_block(h, u, context, birth.to(x.dtype), seen.bias, pieces)
+            # The step itself is no memory.
+            visible.append((seen.bias > -NEVER).sum(-1) - 1)
+            for name, value in seen.losses.items():
+                losses.setdefault(name, []).append(value.T)
+            with torch.no_grad():
+                stay = key_episode == episode[:, -1:]
+                new_age = torch.where(stay, n_steps - 1 - birth, FREE)
+                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(
+                    n, context.detach(), new_age
+                )
+        return MemoryOutput(
+            self.norm(h.transpose(0, 1)),
+            new_state,
+            {name: torch.stack(values).mean(0) for name, values in losses.items()},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T},
+        )
+
+    def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        rows = torch.arange(len(x), device=x.device)
+        any_start = bool(episode_start.any())
+        new_state: State = {}
+        visible: list[Tensor] = []
+        losses: dict[str, list[Tensor]] = {}
+        h = x
+        for n, layer in enumerate(self.layers):
+            assert isinstance(layer, AttentionLayer)
+            hidden, age = state[f"hidden.{n}"], state[f"age.{n}"]
+            if any_start:
+                hidden[episode_start] = 0.0
+                age[episode_start] = FREE
+            age += age != FREE
+            age[age >= self.remaining(n, hidden)] = FREE
+            free = age == FREE
+            if not free.any(-1).all():
+                hidden, age = self._grow(hidden, age)
+                free = age == FREE
+            u = layer.normalise(h)
+            slot = free.to(torch.uint8).argmax(-1)
+            hidden[rows, slot] = u
+            age[rows, slot] = 0
+            distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
+            seen = self.readable(n, hidden, distance.unsqueeze(1))
+            h = layer.attend_step(
+                h, u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(1)
+            )
+            visible.append((seen.bias.squeeze(1) > -NEVER).sum(-1) - 1)
+            for name, value in seen.losses.items():
+                losses.setdefault(name, []).append(value.squeeze(1))
+            new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
+        return MemoryOutput(
+            self.norm(h),
+            new_state,
+            {name: torch.stack(values).mean(0) for name, values in losses.items()},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0)},
+        )
+
+    def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """Adds free slots to every row."""
+        more = (len(age), self.initial_slots)
+        return (
+            torch.cat([hidden, hidden.new_zeros(*more, self.width)], dim=1),
+            torch.cat([age, age.new_full(more, FREE)], dim=1),
+        )
+
+    @torch.no_grad()
+    def _compact(self, layer: int, state: State, episode_start: Tensor) -> tuple[Tensor, Tensor]:
+        """The slots of a layer that the block can still read, in as few columns as possible."""
+        hidden, age = state[f"hidden.{layer}"], state[f"age.{layer}"]
+        age = age.masked_fill(episode_start[:, None], FREE)
+        # Free slots hold leftovers, which even at a weight of 0 would pass on a NaN.
+        hidden = torch.where((age == FREE)[..., None], 0.0, hidden)
+        # The block's first step sees everything one step older.
+        age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
+        return self._pack(hidden, age, headroom=0)
+
+    def _keep(self, layer: int, context: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache after a block: of all keys those that the next step can still read."""
+        age = torch.where(age + 1 < self.remaining(layer, context), age, FREE)
+        return self._pack(context, age, headroom=1)
+
+    @staticmethod
+    def _pack(hidden: Tensor, age: Tensor, headroom: int) -> tuple[Tensor, Tensor]:
+        """Moves each row's used slots to the back and cuts what no row uses, but for `headroom`."""
+        used = age != FREE
+        n_columns = min(int(used.sum(-1).amax()) + headroom, age.shape[1])
+        order = used.to(torch.uint8).argsort(dim=1, stable=True)[:, age.shape[1] - n_columns :]
+        return hidden.gather(1, order[..., None].expand(-1, -1, hidden.shape[-1])), age.gather(1, order)

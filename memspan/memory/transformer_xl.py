@@ -1,0 +1,57 @@
+"""Transformer-XL: the last M steps, all equal.
+
+Source: Dai et al., Transformer-XL: Attentive Language Models beyond a Fixed-Length Context, 2019,
+arXiv 1901.02860.
+
+What is remembered: each layer's inputs at the last M steps of the episode, without gradient. State: see
+`memspan.memory.slots`, with S at most M + 1.
+
+Where we differ from the paper: the window is exactly M steps for every query (the paper's cache reaches
+between M and M + T), layers are pre-norm, position queries have a projection of their own instead of
+sharing the content queries' (a superset of the paper's terms b and d), and few frequencies are enough.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from memspan.memory.base import register
+from memspan.memory.slots import NEVER, Readable, SlotTransformer, TransformerConfig
+
+
+@dataclass(frozen=True)
+class TransformerXLConfig(TransformerConfig):
+    """Settings of `transformer-xl`."""
+
+    memory_size: int = 200
+    """M: how many past steps a layer can read."""
+
+    def validate(self) -> None:
+        super().validate()
+        self._require("memory_size", self.memory_size >= 1, "at least 1")
+
+
+@register("transformer-xl")
+class TransformerXL(SlotTransformer):
+    """A sliding window over the last `memory_size` steps."""
+
+    Config = TransformerXLConfig
+
+    def __init__(self, width: int, config: TransformerXLConfig | None = None) -> None:
+        config = config or TransformerXLConfig()
+        super().__init__(width, config, horizon=config.memory_size)
+        self.memory_size = config.memory_size
+        self.initial_slots = config.memory_size + 1
+
+    def remaining(self, layer: int, slots: Tensor) -> float:
+        return self.memory_size + 1
+
+    def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
+        bias = distance.new_zeros(distance.shape).masked_fill_(distance > self.memory_size, -NEVER)
+        return Readable(bias, {})
+
+    @property
+    def capacity(self) -> float:
+        return float(self.memory_size)
