@@ -1,7 +1,8 @@
 """Agents on Stable-Baselines3 whose policy has a memory."""
 
+from memspan.agents.a2c import MemoryA2C
 from memspan.agents.policy import MemoryPolicy
 from memspan.agents.ppo import MemoryPPO
 from memspan.agents.vec_env import VecEnvAdapter
 
-__all__ = ["MemoryPPO", "MemoryPolicy", "VecEnvAdapter"]
+__all__ = ["MemoryA2C", "MemoryPPO", "MemoryPolicy", "VecEnvAdapter"]

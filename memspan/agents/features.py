@@ -19,14 +19,24 @@ N_SYMBOLS = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), max(len(STATE_TO_IDX), 4))
 
 
 def is_symbolic(space: spaces.Space) -> bool:
-    """Whether a space holds MiniGrid's (object, colour, state) cells: (V, V, 3) uint8, too small to be pixels."""
+    """Whether a space holds MiniGrid's (object, colour, state) cells: uint8, too small to be pixels.
+
+    (V, V, 3), or (3, V, V) where SB3 has turned the axes for the sake of a picture beside them.
+    """
     return (
         isinstance(space, spaces.Box)
         and space.dtype == "uint8"
         and len(space.shape) == 3
-        and space.shape[-1] == 3
-        and max(space.shape[:2]) < SMALLEST_PICTURE
+        and max(space.shape) < SMALLEST_PICTURE
+        and (space.shape[-1] == 3 or space.shape[0] == 3)
     )
+
+
+def is_picture(space: spaces.Space) -> bool:
+    """Whether a space holds pixels, and enough of them for NatureCNN."""
+    if not is_image_space(space) or is_symbolic(space):
+        return False
+    return sorted(space.shape)[1] >= SMALLEST_PICTURE  # type: ignore[type-var,arg-type]
 
 
 class SymbolExtractor(BaseFeaturesExtractor):
@@ -36,7 +46,7 @@ class SymbolExtractor(BaseFeaturesExtractor):
     it is written.
 
     Args:
-        observation_space: (V, V, 3) uint8, see `is_symbolic`.
+        observation_space: (V, V, 3) or (3, V, V) uint8, see `is_symbolic`.
         features_dim: length of the features.
     """
 
@@ -54,9 +64,13 @@ class SymbolExtractor(BaseFeaturesExtractor):
         self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
         self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
         self.linear = nn.Linear(n_cells * sum(N_SYMBOLS), features_dim)
+        assert observation_space.shape is not None
+        self.turned = observation_space.shape[-1] != len(N_SYMBOLS)
 
     def forward(self, observations: Tensor) -> Tensor:
-        """(B, V, V, 3) symbols -> (B, features_dim)."""
+        """(B, V, V, 3) or (B, 3, V, V) symbols -> (B, features_dim)."""
+        if self.turned:
+            observations = observations.permute(0, 2, 3, 1)
         index = torch.minimum(observations.flatten(1).long(), self.last) + self.columns
         one_hot = torch.zeros(len(index), self.linear.in_features, device=index.device)
         out: Tensor = self.linear(one_hot.scatter_(1, index, 1.0)).relu()
@@ -64,7 +78,7 @@ class SymbolExtractor(BaseFeaturesExtractor):
 
 
 class DictExtractor(BaseFeaturesExtractor):
-    """One extractor per key of a Dict space, joined; keys of text are left out.
+    """One extractor per key of a Dict space, joined.
 
     Args:
         observation_space: Dict of spaces.
@@ -79,7 +93,7 @@ class DictExtractor(BaseFeaturesExtractor):
         for key, space in observation_space.spaces.items():
             if is_symbolic(space):
                 self.extractors[key], size = SymbolExtractor(space, symbols_dim), symbols_dim
-            elif is_image_space(space):
+            elif is_picture(space):
                 assert isinstance(space, spaces.Box)
                 self.extractors[key], size = NatureCNN(space, picture_dim), picture_dim
             else:
@@ -97,7 +111,7 @@ def default_extractor(space: spaces.Space) -> type[BaseFeaturesExtractor]:
         return DictExtractor
     if is_symbolic(space):
         return SymbolExtractor
-    if is_image_space(space):
+    if is_picture(space):
         return NatureCNN
     return FlattenExtractor
 

@@ -141,7 +141,7 @@ class MemoryPolicy(ActorCriticPolicy):
         else:
             flat = observations.flatten(0, 1)
         x = self.embed_observations(flat).view(n_steps, n_rows, -1)
-        memory = self.memory(x, state, episode_starts)
+        memory = self.memory(x, state, episode_starts, keep_state=False)
         latent_pi, latent_vf = self.mlp_extractor(memory.features.flatten(0, 1))
         distribution = self._get_action_dist_from_latent(latent_pi)
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)

@@ -73,15 +73,16 @@ class VecEnvAdapter(VecEnv):
         ended = dones.nonzero()[0]
         if len(ended):
             if self.autoreset_mode == AutoresetMode.SAME_STEP:
-                final_obs = vector_infos["final_obs"]
-                final_infos = self._rows(vector_infos["final_info"]) if "final_info" in vector_infos else infos
+                last_obs = {row: _row(vector_infos["final_obs"], row) for row in ended}
+                last_infos = self._rows(vector_infos["final_info"]) if "final_info" in vector_infos else infos
             else:
-                final_obs, final_infos = observations, infos
+                # Copied: an environment may write the next observations into the same array.
+                last_obs = {row: _copy_row(observations, row) for row in ended}
+                last_infos = infos
                 observations, _ = self.env.reset(options={"reset_mask": dones})
             for row in ended:
-                self._finish(
-                    infos, row, final_infos[row], _row(final_obs, row), bool(truncated[row] and not terminated[row])
-                )
+                only_truncated = bool(truncated[row] and not terminated[row])
+                self._finish(infos, row, last_infos[row], last_obs[row], only_truncated)
         return observations, rewards, dones, infos
 
     def _finish_next_step(
@@ -149,11 +150,11 @@ class VecEnvAdapter(VecEnv):
 
     def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
         rows = list(self._get_indices(indices))
-        value = getattr(self.env, attr_name)
-        # An attribute of the sub-environments, where there are any, else the one they share.
-        if hasattr(self.env, "envs") and all(hasattr(env, attr_name) for env in self.env.envs):
-            return [getattr(self.env.envs[row], attr_name) for row in rows]
-        return [value] * len(rows)
+        # An attribute of the environments, where there are any that have it, else the one they share.
+        envs = self._envs()
+        if envs and all(env.has_wrapper_attr(attr_name) for env in envs):
+            return [envs[row].get_wrapper_attr(attr_name) for row in rows]
+        return [getattr(self.env, attr_name)] * len(rows)
 
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         raise NotImplementedError("a VectorEnv's environments share their attributes: set it on `.env`")
@@ -161,9 +162,10 @@ class VecEnvAdapter(VecEnv):
     def env_method(
         self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
     ) -> list[Any]:
-        if hasattr(self.env, "envs"):
+        envs = self._envs()
+        if envs:
             return [
-                getattr(self.env.envs[row], method_name)(*method_args, **method_kwargs)
+                envs[row].get_wrapper_attr(method_name)(*method_args, **method_kwargs)
                 for row in self._get_indices(indices)
             ]
         raise NotImplementedError("this VectorEnv has no environments of its own: call it on `.env`")
@@ -175,8 +177,12 @@ class VecEnvAdapter(VecEnv):
         return [issubclass(wrapper_class, Monitor)] * len(list(self._get_indices(indices)))
 
     def get_images(self) -> Sequence[np.ndarray | None]:
-        frames = self.env.render()
+        frames = self.env.render() if self.render_mode is not None else None
         return list(frames) if frames is not None else [None] * self.num_envs
+
+    def _envs(self) -> list[gym.Env[Any, Any]]:
+        """The single environments that a `SyncVectorEnv` is made of; others have none to show."""
+        return getattr(self.env.unwrapped, "envs", [])
 
 
 def _row(batch: Any, row: int) -> Any:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspan.memory.block_attention import Piece, attention
+from memspan.memory.block_attention import Piece, dense_attention, piece_attention
 
 
 class FeedForward(nn.Module):
@@ -58,6 +58,7 @@ class AttentionLayer(nn.Module):
         self.n_heads = n_heads
         self.head_width = width // n_heads
         self.n_frequencies = n_frequencies
+        self.horizon = horizon
         self.query = nn.Linear(width, width)
         self.position_query = nn.Linear(width, n_heads * 2 * n_frequencies)
         # A bias of the keys would add the same number to all scores of a query: softmax drops it.
@@ -65,6 +66,11 @@ class AttentionLayer(nn.Module):
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
         self.feed_forward = FeedForward(width, ff_factor)
+        # Scores that differ enough at the start for one memory among hundreds to be found.
+        for linear in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
         nn.init.normal_(self.position_query.weight, std=0.01)
         nn.init.zeros_(self.position_query.bias)
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
@@ -85,44 +91,52 @@ class AttentionLayer(nn.Module):
         return q / math.sqrt(self.head_width), p[..., 0, :], p[..., 1, :]
 
     def attend_block(
-        self,
-        x: Tensor,
-        u: Tensor,
-        context: Tensor,
-        birth: Tensor,
-        bias: Tensor,
-        pieces: list[Piece] | None,
+        self, x: Tensor, u: Tensor, hidden: Tensor, birth: Tensor, bias: Tensor, pieces: list[Piece] | None
     ) -> Tensor:
         """All T queries at once.
 
         Args:
             x: (B, T, D) input of the layer.
             u: (B, T, D) `normalise(x)`.
-            context: (B, K, D) slots and block; what queries read.
-            birth: (B, K) or (K,) float, time of each key, the block's first step being 0.
+            hidden: (B, S, D) cached slots; a row's used ones are the last.
+            birth: (B, K) time of each key, slots before block, the block's first step being 0; -inf: not used.
             bias: (B, T, K) added to the scores: -inf where a key must not be read.
-            pieces: see `memspan.memory.block_attention`.
+            pieces: see `memspan.memory.block_attention`; None: dense attention.
 
         Returns:
             (B, T, D) output of the layer.
         """
-        n_steps = u.shape[1]
+        n_rows, n_steps = u.shape[:2]
         q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
         sin, cos = self._angles(torch.arange(n_steps, device=u.device, dtype=u.dtype))
         sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
         # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
-        queries = torch.cat(
-            [q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1
-        ).transpose(1, 2)  # (B, H, T, E)
-        k = self.key(context).unflatten(-1, (self.n_heads, self.head_width))
-        key_sin, key_cos = self._angles(birth)  # (B, K, F) or (K, F)
-        code = torch.cat([key_cos, key_sin], dim=-1).unsqueeze(-2)  # (B, K, 1, 2F)
-        keys = torch.cat([k, code.expand(*k.shape[:-1], -1)], dim=-1).transpose(1, 2)
-        values = self.value(context).unflatten(-1, (self.n_heads, self.head_width)).transpose(1, 2)
-        read = attention(queries, keys, values, bias, pieces)  # (B, H, T, D/H)
-        x = x + self.out(read.transpose(1, 2).flatten(2))
+        q = torch.cat([q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1)  # (B, T, H, E)
+        if pieces is None:
+            context = torch.cat([hidden, u], dim=1)
+            k, v = self._keys_and_values(context, birth.clamp(min=-self.horizon))  # (B, K, H, .)
+            read = dense_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
+            read = read.transpose(1, 2).flatten(2)  # (B, T, D)
+        else:
+            used = (birth > -math.inf).sum(1).tolist()
+            parts = zip(hidden.unbind(), u.unbind(), used, strict=True)
+            context = torch.cat(
+                [part for cached, row, n in parts for part in (cached[len(cached) + n_steps - n :], row)]
+            )  # (packed keys, D)
+            k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
+            read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, D/H)
+            read = read.view(n_rows, n_steps, -1)
+        x = x + self.out(read)
         out: Tensor = self.feed_forward(x)
         return out
+
+    def _keys_and_values(self, context: Tensor, birth: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys (..., H, E), with the code of their time, and values (..., H, D/H)."""
+        k = self.key(context).unflatten(-1, (self.n_heads, self.head_width))
+        sin, cos = self._angles(birth)
+        code = torch.cat([cos, sin], dim=-1).unsqueeze(-2)
+        keys = torch.cat([k, code.expand(*k.shape[:-1], -1)], dim=-1)
+        return keys, self.value(context).unflatten(-1, (self.n_heads, self.head_width))
 
     def attend_step(
         self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int, bias: Tensor

@@ -86,13 +86,16 @@ class Memory(nn.Module, ABC):
         """The state of `batch_size` rows that remember nothing."""
 
     @abstractmethod
-    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+    def forward(
+        self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
+    ) -> MemoryOutput:
         """A block of T steps at once; `state` is left as it is.
 
         Args:
             x: (T, B, D) features.
             state: what was remembered before the block.
             episode_starts: (T, B) bool, True where `x[t]` is the first of an episode.
+            keep_state: False: the state after the block is not needed and may be left out.
         """
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:

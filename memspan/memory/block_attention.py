@@ -11,7 +11,8 @@ a piece computes scores only for the columns that one of its queries may read:
     t=4..7   . x x x | x x x x x x x x     . . . . | . . . . x x x x
 
 What is still unreadable inside a piece (the future, other episodes, expired memories) is masked as usual.
-Pieces are small enough for scores to stay in the cache of a CPU core. Other devices get dense attention.
+Keys are packed: all that row 0 has cached, its block, all that row 1 has cached, its block, ... Pieces are
+small enough for their scores to stay in the cache of a CPU core.
 """
 
 from __future__ import annotations
@@ -30,39 +31,45 @@ class Piece(NamedTuple):
     last: int
     left: int
     right: int
+    packed_left: int
+    """Where column `left` of the row stands among the packed keys."""
 
 
-def cut_block(episode_starts: Tensor, n_cached: Tensor, n_columns: int, longest: int = 64) -> list[Piece]:
-    """Pieces of a block.
+def cut_block(
+    episode_starts: Tensor, n_cached: list[int], n_columns: int, longest: int = 64
+) -> list[Piece]:
+    """Pieces of a block, row after row.
 
     Args:
         episode_starts: (B, T) bool.
-        n_cached: (B,) how many of a row's cached columns are in use; they are the last ones before the block.
+        n_cached: B numbers: how many of a row's cached columns are in use, the last before the block.
         n_columns: K; the last T columns are the block.
         longest: queries of a piece at most.
     """
     n_steps = episode_starts.shape[1]
     block = n_columns - n_steps
-    shortest = longest // 2
     pieces = []
-    for row, (starts, cached) in enumerate(zip(episode_starts.tolist(), n_cached.tolist(), strict=True)):
-        left, first = block - cached, 0
-        newest = 0  # last start seen
-        for t in range(n_steps):
+    packed = 0  # where the row's first used column stands
+    for row, (starts, cached) in enumerate(zip(episode_starts.tolist(), n_cached, strict=True)):
+        offset = packed - (block - cached)
+        first, left = 0, block if starts[0] else block - cached
+        newest = 0  # start of the episode of step t, as far as it lies in the block
+        for t in range(1, n_steps):
             if starts[t]:
                 newest = t
-            # Cut before t, where the piece is long enough: best where an episode starts.
-            if t > first and ((starts[t] and t - first >= shortest) or t - first == longest):
-                pieces.append(Piece(row, first, t, left, block + t))
+            # Best is a cut where an episode starts, unless the piece would be very short.
+            if t - first == longest or (starts[t] and t - first >= longest // 2):
+                pieces.append(Piece(row, first, t, left, block + t, left + offset))
                 first = t
-            if t == first and (starts[t] or newest > 0):
-                left = block + newest
-        pieces.append(Piece(row, first, n_steps, left, n_columns))
+                if newest:
+                    left = block + newest
+        pieces.append(Piece(row, first, n_steps, left, n_columns, left + offset))
+        packed += cached + n_steps
     return pieces
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
-    """softmax(q k' + bias) v; the reference for `attention`.
+    """softmax(q k' + bias) v; what `piece_attention` computes, in full.
 
     Args:
         q: (B, H, T, E), already scaled.
@@ -77,44 +84,65 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 class _PieceAttention(torch.autograd.Function):
+    # Heads come second, as projections leave them; a matrix product takes the transposed views as they are.
+
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, pieces: list[Piece]) -> Tensor:
-        out = torch.empty(*q.shape[:-1], v.shape[-1], dtype=v.dtype)
+        out = q.new_empty(*q.shape[:-1], v.shape[-1])
+        keys, values = k.transpose(0, 1), v.transpose(0, 1)  # (H, packed keys, .)
+        lengths = [piece.last - piece.first for piece in pieces]
         weights = []
-        for row, first, last, left, right in pieces:
-            scores = torch.bmm(q[row, :, first:last], k[row, :, left:right].transpose(1, 2))
+        for (row, first, last, left, right, at), queries, answer in zip(
+            pieces, q.transpose(0, 1).split(lengths, 1), out.transpose(0, 1).split(lengths, 1), strict=True
+        ):
+            scores = torch.bmm(queries, keys.narrow(1, at, right - left).transpose(1, 2))
             scores += bias[row, first:last, left:right]
             weight = torch.softmax(scores, dim=-1)
-            out[row, :, first:last] = torch.bmm(weight, v[row, :, left:right])
+            answer.copy_(torch.bmm(weight, values.narrow(1, at, right - left)))
             weights.append(weight)
         ctx.save_for_backward(q, k, v)
-        # Not inputs or outputs: plain attributes, freed with the graph.
+        # Neither inputs nor outputs, so plain attributes; they go with the graph.
         ctx.weights, ctx.pieces, ctx.bias_shape = weights, pieces, bias.shape
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         q, k, v = ctx.saved_tensors
-        grad_out = grads[0].contiguous()
+        pieces: list[Piece] = ctx.pieces
+        keys, values = k.transpose(0, 1), v.transpose(0, 1)
         grad_q, grad_k, grad_v = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        grad_bias = torch.zeros(ctx.bias_shape, dtype=q.dtype) if ctx.needs_input_grad[3] else None
-        for (row, first, last, left, right), weight in zip(ctx.pieces, ctx.weights, strict=True):
-            grad = grad_out[row, :, first:last]
-            grad_v[row, :, left:right] += torch.bmm(weight.transpose(1, 2), grad)
-            grad_weight = torch.bmm(grad, v[row, :, left:right].transpose(1, 2))
+        grad_keys, grad_values = grad_k.transpose(0, 1), grad_v.transpose(0, 1)
+        grad_bias = q.new_zeros(ctx.bias_shape) if ctx.needs_input_grad[3] else None
+        lengths = [piece.last - piece.first for piece in pieces]
+        for (row, first, last, left, right, at), weight, queries, grad_queries, grad in zip(
+            pieces,
+            ctx.weights,
+            *(each.transpose(0, 1).split(lengths, 1) for each in (q, grad_q, grads[0].contiguous())),
+            strict=True,
+        ):
+            n = right - left
+            grad_values.narrow(1, at, n).add_(torch.bmm(weight.transpose(1, 2), grad))
+            grad_weight = torch.bmm(grad, values.narrow(1, at, n).transpose(1, 2))
             grad_scores = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
-            grad_q[row, :, first:last] = torch.bmm(grad_scores, k[row, :, left:right])
-            grad_k[row, :, left:right] += torch.bmm(grad_scores.transpose(1, 2), q[row, :, first:last])
+            grad_queries.copy_(torch.bmm(grad_scores, keys.narrow(1, at, n)))
+            grad_keys.narrow(1, at, n).add_(torch.bmm(grad_scores.transpose(1, 2), queries))
             if grad_bias is not None:
                 grad_bias[row, first:last, left:right] = grad_scores.sum(0)
         return grad_q, grad_k, grad_v, grad_bias, None
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, pieces: list[Piece] | None) -> Tensor:
-    """`dense_attention`, computed piece by piece if there are pieces."""
-    if pieces is None:
-        return dense_attention(q, k, v, bias)
-    out: Tensor = _PieceAttention.apply(  # type: ignore[no-untyped-call]
-        q.contiguous(), k.contiguous(), v.contiguous(), bias, pieces
-    )
+def piece_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, pieces: list[Piece]) -> Tensor:
+    """`dense_attention` without the columns that no query of a piece may read.
+
+    Args:
+        q: (B * T, H, E), rows one after the other.
+        k: (packed keys, H, E).
+        v: (packed keys, H, D/H).
+        bias: (B, T, K).
+        pieces: of the block, see `cut_block`.
+
+    Returns:
+        (B * T, H, D/H).
+    """
+    out: Tensor = _PieceAttention.apply(q, k, v, bias, pieces)  # type: ignore[no-untyped-call]
     return out

@@ -63,7 +63,7 @@ class ExpireSpanConfig(TransformerConfig):
 
 
 class LogRampMask(torch.autograd.Function):
-    """log clip(1 + (span - distance) / R, 0, 1), with a gradient inside the ramp only.
+    """log clip(1 + (span - distance) / R, 0, 1), -inf in the future; has a gradient inside the ramp only.
 
     Autograd's own would multiply 0 by infinity where the mask is 0.
     """
@@ -71,6 +71,7 @@ class LogRampMask(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, span: Tensor, distance: Tensor, ramp: int) -> Tensor:
         mask = (span.unsqueeze(1) - distance).div_(ramp).add_(1).clamp_(0, 1)  # (B, T, K)
+        mask.masked_fill_(distance < 0, 0)
         ctx.save_for_backward(mask)
         ctx.ramp = ramp
         return mask.log()

@@ -44,7 +44,7 @@ class LSTMConfig(MemoryConfig):
     ff_factor: int = 2
     """Hidden units of the feed-forward layer that follows, in multiples of the width."""
     longest_dependency: int = 0
-    """Chrono initialisation: forget gates start with time constants up to this many steps; 0: forget bias 1."""
+    """Forget gates start with time constants of up to this many steps (chrono); 0: with a bias of 1."""
 
     def validate(self) -> None:
         self._require("n_layers", self.n_layers >= 1, "at least 1")
@@ -79,11 +79,13 @@ class LSTM(Memory):
         """Sets the biases of input and forget gate (order in torch: input, forget, cell, output)."""
         units = self.lstm.hidden_size
         for n in range(self.lstm.num_layers):
-            getattr(self.lstm, f"bias_hh_l{n}").zero_()
+            # torch has two biases where one is enough.
+            getattr(self.lstm, f"bias_hh_l{n}").zero_().requires_grad_(False)
             bias = getattr(self.lstm, f"bias_ih_l{n}").zero_()
             if longest_dependency:
+                # The paper also sets the input gates to minus that, which makes what is written as weak as
+                # what is kept is lasting. Left at 0, a bit is learnt to be kept over 200 steps sooner.
                 bias[units : 2 * units] = torch.empty(units).uniform_(1, longest_dependency - 1).log()
-                bias[:units] = -bias[units : 2 * units]
             else:
                 bias[units : 2 * units] = 1.0
 
@@ -91,7 +93,9 @@ class LSTM(Memory):
         shape = (batch_size, self.lstm.num_layers, self.lstm.hidden_size)
         return {name: torch.zeros(shape, device=device) for name in ("hidden", "cell")}
 
-    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+    def forward(
+        self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
+    ) -> MemoryOutput:
         n_steps, n_rows, width = x.shape
         # Pieces, numbered along the rows: piece k starts at flat position `start[k]` (b * T + t).
         first = episode_starts.T.clone()

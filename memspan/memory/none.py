@@ -47,7 +47,9 @@ class NoMemory(Memory):
         # One empty leaf, so that the number of rows can be read off the state like everywhere.
         return {"nothing": torch.zeros(batch_size, 0, device=device)}
 
-    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+    def forward(
+        self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
+    ) -> MemoryOutput:
         features = self.norm(self.layers(x))
         return MemoryOutput(
             features, state, stats={"effective_memory": x.new_zeros(x.shape[:-1])}

@@ -33,18 +33,17 @@ class _PackedLSTM(torch.autograd.Function):
         cells = from_input.new_empty(len(from_input), units)
         hiddens = torch.empty_like(cells)
         weight_t = weight.t()
-        offset = 0
         h, c = hidden, cell
-        for n in batch_sizes:
-            now = slice(offset, offset + n)
-            gate = torch.addmm(from_input[now], h[:n], weight_t, out=gates[now])
-            gate[:, : 2 * units].sigmoid_()
-            gate[:, 2 * units : 3 * units].tanh_()
-            gate[:, 3 * units :].sigmoid_()
-            i, f, g, o = gate.split(units, dim=1)
-            c = torch.mul(f, c[:n], out=cells[now]).addcmul_(i, g)
-            h = torch.mul(o, c.tanh(), out=hiddens[now])
-            offset += n
+        per_step = zip(*(each.split(batch_sizes) for each in (from_input, gates, cells, hiddens)), strict=True)
+        for add, gate, cell_out, hidden_out in per_step:
+            n = len(add)
+            torch.addmm(add, h[:n], weight_t, out=gate)
+            i_f, g, o = gate.split([2 * units, units, units], dim=1)
+            i_f.sigmoid_()
+            g.tanh_()
+            o.sigmoid_()
+            c = torch.mul(i_f[:, units:], c[:n], out=cell_out).addcmul_(i_f[:, :units], g)
+            h = torch.mul(o, c.tanh(), out=hidden_out)
         ctx.save_for_backward(weight, hidden, cell, gates, cells, hiddens)
         ctx.batch_sizes = batch_sizes
         ctx.mark_non_differentiable(cells)
@@ -53,34 +52,45 @@ class _PackedLSTM(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         weight, hidden, cell, gates, cells, hiddens = ctx.saved_tensors
-        batch_sizes: list[int] = ctx.batch_sizes
+        sizes: list[int] = ctx.batch_sizes
         units = weight.shape[1]
-        grad_hiddens = grads[0]
-        grad_gates = torch.empty_like(gates)
-        # What each step read: the hidden vectors of the step before, in packed order.
-        grad_h = hiddens.new_zeros(batch_sizes[0], units)
+        # What each step read of the step before, in packed order.
+        h_before = torch.cat([hidden, *_shifted(hiddens, sizes)])
+        c_before = torch.cat([cell, *_shifted(cells, sizes)])
+        # All that does not depend on later steps is computed for all steps at once: how the gates before
+        # their nonlinearities move the cell (input, forget, cell) and the hidden vector (output).
+        i, f, g, o = gates.split(units, dim=1)
+        tanh_c = cells.tanh()
+        cell_per_gate = torch.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], dim=1)
+        hidden_per_gate = tanh_c * o * (1 - o)
+        hidden_per_cell = o * (1 - tanh_c * tanh_c)
+        grad_gates = gates.new_empty(len(gates), 4, units)
+        grad_h = hiddens.new_zeros(sizes[0], units)
         grad_c = torch.zeros_like(grad_h)
-        previous_hiddens = torch.empty_like(hiddens)
-        offset = len(gates)
-        for step in reversed(range(len(batch_sizes))):
-            n = batch_sizes[step]
-            offset -= n
-            now = slice(offset, offset + n)
-            before = offset - batch_sizes[step - 1]
-            c_before = cells[before : before + n] if step else cell[:n]
-            previous_hiddens[now] = hiddens[before : before + n] if step else hidden[:n]
-            i, f, g, o = gates[now].split(units, dim=1)
-            tanh_c = cells[now].tanh()
-            dh = grad_hiddens[now] + grad_h[:n]
-            dc = grad_c[:n].addcmul_(dh * o, 1 - tanh_c * tanh_c)
-            d_i, d_f, d_g, d_o = grad_gates[now].split(units, dim=1)
-            torch.mul(dc * g, i * (1 - i), out=d_i)
-            torch.mul(dc * c_before, f * (1 - f), out=d_f)
-            torch.mul(dc * i, 1 - g * g, out=d_g)
-            torch.mul(dh * tanh_c, o * (1 - o), out=d_o)
-            dc *= f
-            torch.mm(grad_gates[now], weight, out=grad_h[:n])
-        return grad_gates, grad_gates.t() @ previous_hiddens, None, None, None
+        per_step = zip(
+            *(
+                each.split(sizes)
+                for each in (
+                    grads[0], hidden_per_cell, hidden_per_gate, cell_per_gate, f, grad_gates
+                )
+            ),
+            strict=True,
+        )
+        for d_hidden, h_by_c, h_by_gate, c_by_gate, forget, d_gates in reversed(list(per_step)):
+            n = len(d_hidden)
+            d_h = d_hidden + grad_h[:n]
+            d_c = grad_c[:n].addcmul_(d_h, h_by_c)
+            torch.mul(d_c.unsqueeze(1), c_by_gate, out=d_gates[:, :3])
+            torch.mul(d_h, h_by_gate, out=d_gates[:, 3])
+            d_c *= forget
+            torch.mm(d_gates.view(n, -1), weight, out=grad_h[:n])
+        grad_gates = grad_gates.view(len(gates), -1)
+        return grad_gates, grad_gates.t() @ h_before, None, None, None
+
+
+def _shifted(packed: Tensor, sizes: list[int]) -> list[Tensor]:
+    """For each step but the first, the rows of the step before that are still running."""
+    return [step[:n] for step, n in zip(packed.split(sizes), sizes[1:], strict=False)]
 
 
 def packed_lstm(

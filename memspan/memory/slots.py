@@ -72,6 +72,8 @@ class SlotTransformer(Memory):
 
     initial_slots: int
     """S of a state that remembers nothing; a full cache grows by as many."""
+    same_slots_in_all_layers = False
+    """Whether layers always keep the same steps, so that what one may read holds for all."""
 
     @abstractmethod
     def remaining(self, layer: int, slots: Tensor) -> Tensor | float:
@@ -79,7 +81,11 @@ class SlotTransformer(Memory):
 
     @abstractmethod
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
-        """Scores' bias and losses of reading slots (B, K, D) at distances (B, T, K), inf: not to be read."""
+        """Which of the slots (B, K, D) a query may read, given their distances.
+
+        Distances (B, T, K) are negative in the future, and beyond `longest_distance` for other episodes'
+        steps and unused slots.
+        """
 
     # ----------------------------------------------------------------------------------------------------
 
@@ -91,46 +97,48 @@ class SlotTransformer(Memory):
             state[f"age.{n}"] = torch.full(shape, FREE, device=device)
         return state
 
-    def forward(self, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+    def forward(
+        self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
+    ) -> MemoryOutput:
         n_steps = x.shape[0]
-        time = torch.arange(n_steps, device=x.device)
-        # Steps of one episode share a number; what was cached before the block belongs to episode 0.
-        starts = episode_starts.T
-        episode = starts.long().cumsum(1)  # (B, T)
+        starts = episode_starts.T  # (B, T)
+        time = torch.arange(n_steps, device=x.device, dtype=x.dtype)
+        # Each start puts later steps so far away that nothing before it can be within reach:
+        #            cached      block t=0..3, an episode starts at t=2
+        #   t=0      3 2 1       0  -  -  -
+        #   t=1      4 3 2       1  0  -  -      - : negative, the future
+        #   t=2      # # #       #  #  0  -      # : too far, another episode
+        #   t=3      # # #       #  #  1  0
+        far = self.longest_distance + n_steps + 1
+        # Whole numbers: single precision has them up to 2 ** 24.
+        precision = x.dtype if far * n_steps < 2**24 else torch.float64
+        clock = time.to(precision) + far * starts.cumsum(1)  # (B, T)
         h = x.transpose(0, 1)
         new_state: State = {}
-        visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
+        visible: list[Tensor] = []
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
             hidden, age = self._compact(n, state, episode_starts[0])
             u = layer.normalise(h)
-            context = torch.cat([hidden, u], dim=1)  # (B, K, D)
-            birth = torch.cat([-1 - age, time.expand(len(age), -1)], dim=1)  # (B, K)
-            key_episode = torch.cat([torch.where(age == FREE, FREE, 0), episode], dim=1)
-            #            cached      block t=0..3, an episode starts at t=2 ('.' is inf)
-            #   t=0      3 2 1       0 . . .
-            #   t=1      4 3 2       1 0 . .
-            #   t=2      . . .       . . 0 .
-            #   t=3      . . .       . . 1 0
-            pieces = None
-            if x.device.type == "cpu":
-                pieces = cut_block(starts, (age != FREE).sum(1), context.shape[1])
-            distance = time[:, None] - birth[:, None, :]  # (B, T, K)
-            unreadable = (distance < 0) | (episode[:, :, None] != key_episode[:, None, :])
-            distance = distance.to(x.dtype).masked_fill_(unreadable, NEVER)
-            seen = self.readable(n, context, distance)
-            h = layer.attend_block(h, u, context, birth.to(x.dtype), seen.bias, pieces)
-            # The step itself is no memory.
-            visible.append((seen.bias > -NEVER).sum(-1) - 1)
+            if n == 0 or not self.same_slots_in_all_layers:
+                cached = torch.where(age == FREE, -NEVER, (-1 - age).to(x.dtype))  # births
+                birth = torch.cat([cached, time.expand_as(clock)], dim=1)  # (B, K)
+                pieces = None
+                if x.device.type == "cpu":
+                    used = (age != FREE).sum(1).tolist()
+                    pieces = cut_block(starts, used, birth.shape[1])
+                key_clock = torch.cat([cached.to(precision), clock], dim=1)
+                distance = (clock[:, :, None] - key_clock[:, None, :]).to(x.dtype)  # (B, T, K)
+                seen = self.readable(n, torch.cat([hidden, u], dim=1), distance)
+                # The step itself is no memory.
+                count = torch.count_nonzero(seen.bias > -NEVER, dim=-1) - 1
+            visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
-            with torch.no_grad():
-                stay = key_episode == episode[:, -1:]
-                new_age = torch.where(stay, n_steps - 1 - birth, FREE)
-                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(
-                    n, context.detach(), new_age
-                )
+            h = layer.attend_block(h, u, hidden, birth, seen.bias, pieces)
+            if keep_state:
+                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, hidden, age, u, starts)
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
             new_state,
@@ -140,7 +148,7 @@ class SlotTransformer(Memory):
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
         rows = torch.arange(len(x), device=x.device)
-        any_start = bool(episode_start.any())
+        started = episode_start.nonzero().squeeze(-1)
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
@@ -148,9 +156,10 @@ class SlotTransformer(Memory):
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
             hidden, age = state[f"hidden.{n}"], state[f"age.{n}"]
-            if any_start:
-                hidden[episode_start] = 0.0
-                age[episode_start] = FREE
+            if len(started):
+                # Leftovers would pass on a NaN even at a weight of 0.
+                hidden.index_fill_(0, started, 0.0)
+                age.index_fill_(0, started, FREE)
             age += age != FREE
             age[age >= self.remaining(n, hidden)] = FREE
             free = age == FREE
@@ -159,7 +168,7 @@ class SlotTransformer(Memory):
                 free = age == FREE
             u = layer.normalise(h)
             slot = free.to(torch.uint8).argmax(-1)
-            hidden[rows, slot] = u
+            hidden[rows, slot] = u.detach()
             age[rows, slot] = 0
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
@@ -196,10 +205,19 @@ class SlotTransformer(Memory):
         age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
         return self._pack(hidden, age, headroom=0)
 
-    def _keep(self, layer: int, context: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
-        """The cache after a block: of all keys those that the next step can still read."""
-        age = torch.where(age + 1 < self.remaining(layer, context), age, FREE)
-        return self._pack(context, age, headroom=1)
+    @torch.no_grad()
+    def _keep(
+        self, layer: int, hidden: Tensor, age: Tensor, u: Tensor, starts: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The cache after a block: of slots and block, what the next step can still read."""
+        n_steps = u.shape[1]
+        later_start = starts.flip(1).cumsum(1).flip(1)  # (B, T): starts at t or later
+        block_age = torch.arange(n_steps - 1, -1, -1, device=u.device).expand_as(starts)
+        block_age = torch.where(later_start - starts.long() > 0, FREE, block_age)
+        age = torch.where((age == FREE) | starts.any(1, keepdim=True), FREE, age + n_steps)
+        hidden, age = torch.cat([hidden, u], dim=1), torch.cat([age, block_age], dim=1)
+        age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
+        return self._pack(hidden, age, headroom=1)
 
     @staticmethod
     def _pack(hidden: Tensor, age: Tensor, headroom: int) -> tuple[Tensor, Tensor]:

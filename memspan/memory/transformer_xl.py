@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from memspan.memory.base import register
@@ -38,6 +39,7 @@ class TransformerXL(SlotTransformer):
     """A sliding window over the last `memory_size` steps."""
 
     Config = TransformerXLConfig
+    same_slots_in_all_layers = True
 
     def __init__(self, width: int, config: TransformerXLConfig | None = None) -> None:
         config = config or TransformerXLConfig()
@@ -49,7 +51,8 @@ class TransformerXL(SlotTransformer):
         return self.memory_size + 1
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
-        bias = distance.new_zeros(distance.shape).masked_fill_(distance > self.memory_size, -NEVER)
+        outside = (distance < 0) | (distance > self.memory_size)
+        bias = torch.zeros_like(distance).masked_fill_(outside, -NEVER)
         return Readable(bias, {})
 
     @property

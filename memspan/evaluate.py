@@ -1,0 +1,225 @@
+"""`memspan evaluate`: measures trained agents and draws success rate against effective memory size."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, Positional
+
+from memspan.evaluation import (
+    Evaluation,
+    check_figure_path,
+    play_episodes,
+    provenance,
+    results_tables,
+    save_figure,
+    show_progress,
+    success_against_memory,
+    success_by_length,
+    summarise,
+    write_events,
+)
+from memspan.evaluation.episodes import OnProgress
+from memspan.evaluation.results import FILE_NAME
+from memspan.runs import (
+    CheckpointInfo,
+    RunConfig,
+    checkpoint_path,
+    load_config,
+    load_model,
+    make_env,
+    read_info,
+    spread_seed,
+)
+from memspan.runs.checkpoint import as_plain
+from memspan.runs.folder import CONFIG
+
+COLUMNS = 100
+"""Width of what is printed where there is no terminal to ask."""
+LARGEST_SEED = 2**32
+NOT_SETTINGS = {
+    *("env", "memory", "name", "seed", "env_kwargs", "memory_kwargs"),  # these have fields of their own
+    *("device", "run_dir", "threads", "checkpoint_every"),  # these change nothing of what is learnt
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Measure trained agents and draw their success rate against their effective memory size."""
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders, or folders with run folders somewhere below."""
+    episodes: int = 1000
+    """Episodes per run."""
+    seed: int = 1_000_000
+    """Environment i is seeded with this plus i; never with a seed of the training."""
+    n_envs: int = 64
+    """Environments side by side."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which weights: of the end, or of the best rolling success rate while training."""
+    stochastic: bool = False
+    """Draw actions as in training, instead of taking the most probable one."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    reuse: bool = False
+    """Do not play runs again that have an evaluation.json, however it was made; only show and draw it."""
+    figure: Path | None = None
+    """Draw success against memory to this path, with .png and with .svg."""
+    length_figure: Path | None = None
+    """Draw success by length to this path, with .png and with .svg."""
+    chance: float | None = None
+    """Success rate to mark in the figures; by default the best without memory, where that is known."""
+
+    def validate(self) -> None:
+        """Raises ValueError that names the option, its value and what is allowed."""
+        if not self.runs:
+            raise ValueError("runs: must name at least one run folder")
+        for name in ("episodes", "n_envs"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: must be at least 1")
+        if not 0 <= self.seed <= LARGEST_SEED - self.n_envs:
+            raise ValueError(f"seed={self.seed}: must be from 0 to {LARGEST_SEED - self.n_envs}")
+        if self.chance is not None and not 0 <= self.chance <= 1:
+            raise ValueError(f"chance={self.chance}: must be from 0 to 1")
+        for path in (self.figure, self.length_figure):
+            if path is not None:
+                check_figure_path(path)
+
+
+def main(args: Sequence[str] | None = None) -> int:
+    """Evaluates; returns the exit code.
+
+    Raises:
+        ValueError: an option or a run is wrong; nothing was played.
+    """
+    options = tyro.cli(
+        Options,
+        prog="memspan evaluate",
+        args=list(sys.argv[1:] if args is None else args),
+        config=(FlagCreatePairsOff,),
+    )
+    options.validate()
+    folders = find_runs(options.runs)
+    to_play = [folder for folder in folders if not (options.reuse and (folder / FILE_NAME).is_file())]
+    results = {folder: Evaluation.load(folder) for folder in folders if folder not in to_play}
+    for folder in to_play:
+        check_run(folder, options)
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console.width = COLUMNS
+    for i, folder in enumerate(to_play):
+        with show_progress(console, f"[{i + 1}/{len(to_play)}] {folder}", options.episodes) as on_progress:
+            results[folder] = evaluate_run(folder, options, on_progress)
+        results[folder].save(folder)
+        console.print(f"{folder}: {_in_short(results[folder])}", soft_wrap=True, markup=False)
+    _show(console, {folder: results[folder] for folder in folders}, options)
+    return 0
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Every run folder that is named or lies below one that is named, once.
+
+    Raises:
+        ValueError: there is none in one of them.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        below = [path] if (path / CONFIG).is_file() else sorted(file.parent for file in path.rglob(CONFIG))
+        if not below:
+            load_config(path)  # says so
+        for folder in below:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
+def check_run(folder: Path, options: Options) -> None:
+    """What can be told to be wrong before anything is played.
+
+    Raises:
+        ValueError: no run folder, no checkpoint, or environments that training had seeded alike.
+    """
+    config = load_config(folder)
+    checkpoint_path(folder, options.checkpoint)
+    trained = spread_seed(config.seed)
+    if trained < options.seed + options.n_envs and options.seed < trained + config.n_envs:
+        raise ValueError(
+            f"seed={options.seed}: must be clear of the training's seeds {trained} to "
+            f"{trained + config.n_envs - 1} ({folder})"
+        )
+
+
+def evaluate_run(folder: Path, options: Options, on_progress: OnProgress | None = None) -> Evaluation:
+    """Plays a run's agent and sums it up.
+
+    Raises:
+        ValueError: the run cannot be loaded.
+        RuntimeError: playing failed.
+    """
+    config, model = load_model(folder, options.checkpoint, options.device)
+    info = read_info(checkpoint_path(folder, options.checkpoint))
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(options.seed)
+    n_envs = min(options.n_envs, options.episodes)
+    try:
+        env = make_env(config, n_envs, options.seed)
+        try:
+            played = play_episodes(model.policy, env, options.episodes, not options.stochastic, on_progress)
+        finally:
+            env.close()
+    except ValueError as error:
+        # What could be wrong about the use was checked: this is a fault, and its traceback is needed.
+        raise RuntimeError(f"{folder}: evaluation failed") from error
+    measured = summarise(played) | {"capacity": model.policy.memory.capacity}
+    return _describe(config, info, options, n_envs, measured)
+
+
+def _describe(
+    config: RunConfig, info: CheckpointInfo, options: Options, n_envs: int, measured: dict[str, object]
+) -> Evaluation:
+    plain = as_plain(config)
+    return Evaluation(
+        env=config.env.rpartition(":")[2],
+        memory=config.memory,
+        name=config.name or config.memory.rpartition(":")[2],
+        seed=config.seed,
+        timesteps=info.timesteps,
+        checkpoint=options.checkpoint,
+        deterministic=not options.stochastic,
+        evaluation_seed=options.seed,
+        n_envs=n_envs,
+        env_kwargs=plain["env_kwargs"],
+        memory_kwargs=plain["memory_kwargs"],
+        settings={key: value for key, value in plain.items() if key not in NOT_SETTINGS},
+        **measured,  # type: ignore[arg-type]
+        **provenance(),  # type: ignore[arg-type]
+    )
+
+
+def _in_short(run: Evaluation) -> str:
+    rate = run.success_rate
+    result = f"mean return {run.mean_return:.2f}" if rate is None else f"success rate {rate:.3f}"
+    return f"{result}, effective memory {run.effective_memory:.1f}"
+
+
+def _show(console: Console, results: dict[Path, Evaluation], options: Options) -> None:
+    """Table, figures, TensorBoard."""
+    runs = list(results.values())
+    for table in results_tables(runs):
+        console.print(table)
+    files: list[Path] = []
+    if options.figure is not None:
+        files += save_figure(success_against_memory(runs, options.chance), options.figure)
+    image = files[0] if files else None
+    if options.length_figure is not None:
+        files += save_figure(success_by_length(runs, options.chance), options.length_figure)
+    for folder, run in results.items():
+        write_events(folder, run, image)
+    for file in files:
+        console.print(f"Figure: {file}", soft_wrap=True, markup=False)

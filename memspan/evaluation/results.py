@@ -1,0 +1,154 @@
+"""What an evaluation found: numbers of one run, as they stand in its `evaluation.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memspan.evaluation.episodes import Episodes
+from memspan.evaluation.intervals import Interval, mean_interval, wilson_interval
+
+FILE_NAME = "evaluation.json"
+MOST_BUCKETS = 10
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Episodes of similar length, both ends included."""
+
+    low: int
+    high: int
+    episodes: int
+    success_rate: float
+    ci: Interval
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Results of one run. `success_*` is None or empty where the environment does not tell success."""
+
+    env: str
+    memory: str
+    name: str
+    seed: int
+    """Of the training."""
+    timesteps: int
+    """Steps that the evaluated weights were trained for."""
+    checkpoint: str
+    episodes: int
+    success_rate: float | None
+    success_ci: Interval | None
+    """Wilson's 95 % interval."""
+    mean_return: float
+    return_ci: Interval
+    mean_length: float
+    effective_memory: float
+    """Memory vectors that a step could read, mean over all steps."""
+    peak_memory: float
+    capacity: float
+    """Memory vectors that a row can hold, mean over layers."""
+    state_bytes: int
+    """Largest memory of one row."""
+    steps_per_second: float
+    success_by_length: list[Bucket]
+    length_of: str
+    """What the buckets' lengths are: "task" (a corridor's length) or "episode" (steps played)."""
+    deterministic: bool
+    evaluation_seed: int
+    n_envs: int
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+    memory_kwargs: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The other settings of the training: learning rate, weight of the memory's own losses, ..."""
+    memspan_version: str = ""
+    torch_version: str = ""
+    git_commit: str | None = None
+
+    def save(self, folder: Path) -> Path:
+        """Writes `evaluation.json`, whole or not at all."""
+        path = folder / FILE_NAME
+        part = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+        text = json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False)
+        try:
+            part.write_text(text + "\n", encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+        return path
+
+    @classmethod
+    def load(cls, folder: Path) -> Evaluation:
+        """Reads a run folder's `evaluation.json`.
+
+        Raises:
+            ValueError: there is none, or it is not one of this version's.
+        """
+        path = folder / FILE_NAME
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            buckets = [Bucket(**{**b, "ci": tuple(b["ci"])}) for b in data.pop("success_by_length")]
+            ends = {name: data[name] and tuple(data[name]) for name in ("success_ci", "return_ci")}
+            return cls(**(data | ends), success_by_length=buckets)
+        except FileNotFoundError:
+            raise ValueError(f"{folder}: has no {FILE_NAME}; evaluate it first") from None
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: not an evaluation of this version; evaluate again ({error})") from None
+
+
+def summarise(played: Episodes) -> dict[str, Any]:
+    """The fields of an `Evaluation` that follow from the episodes."""
+    n_episodes = len(played.returns)
+    successes = played.successes
+    n_successes = None if successes is None else int(successes.sum())
+    return {
+        "episodes": n_episodes,
+        "success_rate": None if n_successes is None else n_successes / n_episodes,
+        "success_ci": None if n_successes is None else wilson_interval(n_successes, n_episodes),
+        "mean_return": float(played.returns.mean()),
+        "return_ci": mean_interval(played.returns),
+        "mean_length": float(played.lengths.mean()),
+        "effective_memory": played.effective_memory,
+        "peak_memory": played.peak_memory,
+        "state_bytes": played.state_bytes,
+        "steps_per_second": played.steps_per_second,
+        "success_by_length": success_by_length(played),
+        "length_of": "episode" if played.sizes is None else "task",
+    }
+
+
+def bucket_width(longest: int) -> int:
+    """Smallest of 1, 2, 5, 10, 20, 50, ... that cuts 1..longest into at most `MOST_BUCKETS` buckets.
+
+    Round edges, so that runs with a different longest episode still share them.
+    """
+    scale = 1
+    while True:
+        for digit in (1, 2, 5):
+            if digit * scale * MOST_BUCKETS >= longest:
+                return digit * scale
+        scale *= 10
+
+
+def success_by_length(played: Episodes) -> list[Bucket]:
+    """Success rates of short to long episodes; lengths that did not occur have no bucket.
+
+    By the task's length where there is one. By steps played otherwise, which says less: an agent that has
+    failed by running out of time has always played a long episode.
+    """
+    if played.successes is None:
+        return []
+    lengths = played.lengths if played.sizes is None else played.sizes
+    width = bucket_width(int(lengths.max()))
+    index = (np.maximum(lengths, 1) - 1) // width
+    buckets = []
+    for i in np.unique(index).tolist():
+        inside = played.successes[index == i]
+        n, k = len(inside), int(inside.sum())
+        buckets.append(Bucket(i * width + 1, (i + 1) * width, n, k / n, wilson_interval(k, n)))
+    return buckets

@@ -1,0 +1,104 @@
+"""From settings to environments and agents."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gymnasium as gym
+import numpy as np
+import torch
+
+from memspan.agents import MemoryPPO, VecEnvAdapter
+from memspan.memory import make_memory
+from memspan.runs.environments import build_vector_env, check_settings, environment_spec
+
+if TYPE_CHECKING:
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from memspan.runs.config import RunConfig
+
+
+def make_env(config: RunConfig, n_envs: int | None = None, seed: int | None = None) -> VecEnv:
+    """The environments of a run, side by side.
+
+    Args:
+        config: `env` and `env_kwargs` are read, and `n_envs` unless given.
+        n_envs: how many.
+        seed: environment i is seeded with `seed + i` at the first reset; None: not seeded here.
+
+    Raises:
+        ValueError: there is no such environment, or it refuses its settings.
+    """
+    spec = environment_spec(config.env)
+    check_settings(spec, config.env_kwargs)
+    env: VecEnv = VecEnvAdapter(build_vector_env(spec, n_envs or config.n_envs, config.env_kwargs))
+    if seed is not None:
+        env.seed(seed)
+    return env
+
+
+def spread_seed(seed: int, *more: int) -> int:
+    """A seed far from those of other runs: environment i takes it plus i, and runs have seeds 0, 1, 2."""
+    return int(np.random.SeedSequence([seed, *more]).generate_state(1)[0]) >> 1
+
+
+def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path | None = None) -> MemoryPPO:
+    """The agent of a run, untrained.
+
+    Args:
+        config: the run.
+        env: where it acts; None: `make_env(config)`.
+        tensorboard: folder for TensorBoard's events; None: none.
+    """
+    start, end = config.learning_rate, config.final_learning_rate
+    return MemoryPPO(
+        "MemoryPolicy",
+        env if env is not None else make_env(config),
+        memory=config.memory,
+        memory_kwargs=config.memory_kwargs,
+        learning_rate=lambda remaining: end + (start - end) * remaining,
+        n_steps=config.n_steps,
+        n_minibatches=config.n_minibatches,
+        n_epochs=config.n_epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        normalize_advantage=config.normalize_advantage,
+        min_advantage_std=config.min_advantage_std,
+        ent_coef=config.ent_coef,
+        vf_coef=config.vf_coef,
+        max_grad_norm=config.max_grad_norm,
+        memory_loss_coef=config.memory_loss_coef,
+        memory_loss_gate=config.memory_loss_gate,
+        stats_window_size=config.stats_window_size,
+        tensorboard_log=None if tensorboard is None else str(tensorboard),
+        policy_kwargs={"width": config.width},
+        seed=spread_seed(config.seed),
+        device=config.device,
+    )
+
+
+def check_device(device: str) -> None:
+    """Raises ValueError unless torch can compute on `device`."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(
+            f"device={device!r}: not available here; must be auto or one that torch has"
+        ) from None
+
+
+def check_memory(config: RunConfig) -> None:
+    """Raises ValueError unless the memory can be built."""
+    make_memory(config.memory, config.width, config.memory_kwargs)
+
+
+def check_environment(config: RunConfig) -> None:
+    """Raises ValueError unless the environment can be built."""
+    try:
+        make_env(config, n_envs=1).close()
+    except (TypeError, AssertionError, gym.error.Error) as error:
+        raise ValueError(f"env={config.env!r} with {config.env_kwargs}: {error}") from error

@@ -1,0 +1,161 @@
+"""Settings of a training run, and what is checked about them before anything is built."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from tyro.conf import Suppress
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a training run depends on; the same fields are the flags of `memspan train`."""
+
+    env: str = "memspan/Corridor-v0"
+    """Id of a Gymnasium environment, or module:id."""
+    memory: str = "expire-span"
+    """Name of a memory, or module:Class."""
+    seed: int = 0
+    """Of everything random: weights, episodes, actions."""
+    total_timesteps: int = 1_000_000
+    """Steps to train for, summed over environments; the last rollout is always finished."""
+    n_envs: int = 64
+    """Environments side by side."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, ..."""
+    run_dir: Path = Path("runs")
+    """Folder of all runs; this one goes to <run-dir>/<environment>/<name or memory>/<seed>."""
+    name: str | None = None
+    """Folder name in place of the memory's, to tell apart several settings of one memory."""
+    algorithm: Literal["ppo"] = "ppo"
+    """How to learn from rollouts."""
+    width: int = 64
+    """D, width of the memory."""
+    learning_rate: float = 3e-4
+    """Learning rate at the start."""
+    final_learning_rate: float = 0.0
+    """Learning rate at the end; linear in between."""
+    n_steps: int = 128
+    """T, steps of a rollout per environment: the block through which gradients flow."""
+    n_minibatches: int = 4
+    """Sets into which a rollout's environments are split; at most one per environment."""
+    n_epochs: int = 3
+    """Passes over a rollout."""
+    gamma: float = 0.99
+    """Discount."""
+    gae_lambda: float = 0.95
+    """Bias against variance of the advantages."""
+    clip_range: float = 0.2
+    """How far the probability ratio may leave 1 and still be followed."""
+    ent_coef: float = 0.001
+    """Weight of the entropy bonus."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    max_grad_norm: float = 0.5
+    """Longest gradient."""
+    normalize_advantage: bool = True
+    """Divide advantages by their standard deviation over the rollout."""
+    min_advantage_std: float = 0.05
+    """Floor of that deviation."""
+    memory_loss_coef: float = 0.0
+    """Weight of the memory's own losses, like Expire-Span's penalty."""
+    memory_loss_gate: float | None = None
+    """Success rate above which they come in, in full at 1; None: always."""
+    stats_window_size: int = 300
+    """Episodes over which success rate and mean return run."""
+    checkpoint_every: int = 250_000
+    """Timesteps between checkpoints."""
+    threads: int = 1
+    """CPU threads of torch; small networks are fastest with 1."""
+    env_kwargs: Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of the environment that differ from its own defaults."""
+    memory_kwargs: Suppress[dict[str, Any]] = field(default_factory=dict)
+    """Settings of the memory that differ from its own defaults."""
+
+    def validate(self) -> None:
+        """Builds what is cheap to build and checks the rest.
+
+        Raises:
+            ValueError: names the field, its value and what is allowed.
+        """
+        from memspan.runs.build import check_device, check_environment, check_memory
+
+        for name, (allowed, what) in _RULES.items():
+            value = getattr(self, name)
+            if not allowed(value):
+                raise ValueError(f"{name}={value!r}: must be {what}")
+        check_device(self.device)
+        check_memory(self)
+        check_environment(self)
+
+
+FIELDS = tuple(one.name for one in dataclasses.fields(RunConfig))
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_name(value: Any) -> bool:
+    return (
+        isinstance(value, str) and value.strip() not in ("", ".", "..") and not set(value) & set('/\\:*?"<>|')
+    )
+
+
+_COUNT: Rule = (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1")
+_NOT_NEGATIVE: Rule = (lambda value: _is_number(value) and value >= 0, "a number of at least 0")
+_POSITIVE: Rule = (lambda value: _is_number(value) and value > 0, "a number above 0")
+_FRACTION: Rule = (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
+_TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "text")
+_SETTINGS: Rule = (
+    lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
+    "settings by name",
+)
+
+_RULES: dict[str, Rule] = {
+    "env": _TEXT,
+    "memory": _TEXT,
+    "seed": (lambda value: _is_integer(value) and value >= 0, "an integer of at least 0"),
+    "device": _TEXT,
+    "run_dir": (lambda value: isinstance(value, Path), "a path"),
+    "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
+    "algorithm": (lambda value: value == "ppo", "'ppo'"),
+    "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
+    "memory_loss_gate": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "None or a number from 0 to 1, 1 excluded",
+    ),
+    "env_kwargs": _SETTINGS,
+    "memory_kwargs": _SETTINGS,
+    **dict.fromkeys(
+        (
+            "total_timesteps",
+            "n_envs",
+            "width",
+            "n_steps",
+            "n_minibatches",
+            "n_epochs",
+            "stats_window_size",
+            "checkpoint_every",
+            "threads",
+        ),
+        _COUNT,
+    ),
+    **dict.fromkeys(("learning_rate", "clip_range", "max_grad_norm"), _POSITIVE),
+    **dict.fromkeys(
+        ("final_learning_rate", "ent_coef", "vf_coef", "min_advantage_std", "memory_loss_coef"), _NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("gamma", "gae_lambda"), _FRACTION),
+}
+"""Field -> whether a value is allowed, and what is."""

@@ -1,0 +1,127 @@
+"""Flags of `memspan train`: `RunConfig`'s fields, and the settings of the chosen environment and memory."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Annotated, Any, cast
+
+import tyro
+from gymnasium.envs.registration import EnvSpec
+
+from memspan.envs import ENVIRONMENTS
+from memspan.memory import MEMORIES, MemoryConfig, make_config, memory_class
+from memspan.runs.config import RunConfig
+from memspan.runs.environments import check_settings, constructor, environment_settings, environment_spec
+from memspan.runs.presets import preset
+
+_FLAG_TYPES: dict[str, Any] = {
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "str": str,
+    "int | None": int | None,
+    "float | None": float | None,
+    "str | None": str | None,
+}
+"""Annotation, or type of the default -> what a flag is read as."""
+
+
+def find_flag(args: Sequence[str], flag: str, default: str) -> str:
+    """The last value that `args` gives to `flag`, as `--flag value` or `--flag=value`."""
+    value = default
+    for index, arg in enumerate(args):
+        if arg == flag and index + 1 < len(args):
+            value = args[index + 1]
+        elif arg.startswith(f"{flag}="):
+            value = arg.partition("=")[2]
+    return value
+
+
+def parse(args: Sequence[str], prog: str) -> RunConfig:
+    """The config that the flags ask for, on top of the preset of environment and memory.
+
+    Which flags there are depends on `--env` and `--memory`, so these two are looked for first.
+
+    Raises:
+        ValueError: environment, memory or a preset's key is unknown.
+        SystemExit: help was asked for, or a flag is wrong.
+    """
+    env = find_flag(args, "--env", RunConfig.env)
+    memory = find_flag(args, "--memory", RunConfig.memory)
+    spec = environment_spec(env)
+    settings = preset(env, memory)
+    env_settings = _env_settings(spec, settings.pop("env_kwargs"))
+    memory_settings = _memory_settings(memory, settings.pop("memory_kwargs"))
+    flags = dataclasses.make_dataclass(
+        "Flags",
+        [
+            ("run", Annotated[RunConfig, tyro.conf.arg(name="")]),
+            ("env", type(env_settings)),
+            ("memory", type(memory_settings)),
+        ],
+    )
+    parsed: Any = tyro.cli(
+        flags,
+        prog=prog,
+        description=_description(env, memory),
+        default=flags(RunConfig(**settings), env_settings, memory_settings),
+        args=list(args),
+    )
+    chosen = {one.name: getattr(parsed.env, one.name) for one in dataclasses.fields(parsed.env)}
+    defaults = environment_settings(spec)
+    run: RunConfig = parsed.run
+    return dataclasses.replace(
+        run,
+        env_kwargs={name: value for name, value in chosen.items() if value != defaults[name].default},
+        memory_kwargs=dataclasses.asdict(parsed.memory),
+    )
+
+
+def _description(env: str, memory: str) -> str:
+    return (
+        "Train an agent with a memory; the run goes to a folder of its own. "
+        f"What follows are the settings of {memory} on {env}, with the defaults for the two. "
+        "Those of another: memspan train --memory NAME --env ID --help.\n\n"
+        f"Memories: {', '.join(sorted(MEMORIES))}.\n"
+        f"Environments: {', '.join(ENVIRONMENTS)}, and every other Gymnasium id.\n\n"
+        "Go on with a run that was stopped: memspan train --resume FOLDER"
+    )
+
+
+def _memory_settings(memory: str, preset_settings: dict[str, Any]) -> MemoryConfig:
+    """The memory's config with the preset's values, of a type that is unchecked until all flags are read."""
+    make_config(memory, preset_settings)
+    config = memory_class(memory).Config
+    unchecked = type(
+        config.__name__, (config,), {"__post_init__": lambda self: None, "__doc__": config.__doc__}
+    )
+    return cast(MemoryConfig, unchecked(**preset_settings))
+
+
+def _env_settings(spec: EnvSpec, preset_settings: dict[str, Any]) -> Any:
+    """A dataclass of what can be set on the command line: numbers, text and yes or no."""
+    check_settings(spec, preset_settings)
+    fields: list[tuple[str, Any, Any]] = []
+    for name, parameter in environment_settings(spec).items():
+        kind = _flag_type(parameter)
+        if kind is not None:
+            value = preset_settings.get(name, parameter.default)
+            fields.append((name, kind, dataclasses.field(default=value)))
+    settings = dataclasses.make_dataclass("EnvironmentSettings", fields)
+    # What the constructor's docstring says about its arguments is the flags' help.
+    arguments = re.search(r"^Args:\n(?: +.*\n?)+", inspect.getdoc(constructor(spec)) or "", re.MULTILINE)
+    settings.__doc__ = f"Settings of `{spec.id}`.\n\n{arguments[0] if arguments else ''}"
+    return settings()
+
+
+def _flag_type(parameter: inspect.Parameter) -> Any:
+    """What a flag is read as, None if it can be none."""
+    if parameter.default is parameter.empty:
+        return None
+    annotation = parameter.annotation
+    if isinstance(annotation, type):
+        annotation = annotation.__name__
+    return _FLAG_TYPES.get(str(annotation)) or _FLAG_TYPES.get(type(parameter.default).__name__)

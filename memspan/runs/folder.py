@@ -1,0 +1,136 @@
+"""A run's folder: where it is, and what comes back out of it.
+
+<run_dir>/<environment>/<name or memory>/<seed>/
+    config.yaml                       every setting of the run
+    events.out.tfevents.*             TensorBoard
+    checkpoints/000000250000.safetensors   by timesteps, the last 3; the highest number is `last`
+    checkpoints/best.safetensors      best rolling success rate, see `memspan.runs.callbacks`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from memspan.runs.config import FIELDS, RunConfig
+
+if TYPE_CHECKING:
+    from memspan.agents import MemoryPPO
+
+CONFIG = "config.yaml"
+CHECKPOINTS = "checkpoints"
+BEST = "best.safetensors"
+
+
+def run_folder(config: RunConfig) -> Path:
+    """Where the run goes: environments without module and namespace, memories without module."""
+    env = config.env.rpartition(":")[2].rpartition("/")[2]
+    memory = config.memory.rpartition(":")[2]
+    return Path(config.run_dir) / env / (config.name or memory) / str(config.seed)
+
+
+def save_config(config: RunConfig, folder: Path) -> None:
+    """Makes the folder a run's folder.
+
+    Raises:
+        ValueError: it is one already.
+    """
+    from memspan.runs.checkpoint import as_plain
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(as_plain(config), sort_keys=False)
+    try:
+        with open(folder / CONFIG, "x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        raise ValueError(
+            f"{folder}: this run exists already; go on with it by `memspan train --resume {folder}`, "
+            "or choose another --run-dir, --name or --seed"
+        ) from None
+
+
+def load_config(folder: Path | str) -> RunConfig:
+    """The config of the run in `folder`.
+
+    Raises:
+        ValueError: it is no run's folder, or its config has unknown keys.
+    """
+    path = Path(folder) / CONFIG
+    if not path.is_file():
+        raise ValueError(f"{folder} is not a run folder: no {CONFIG} in it")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not YAML ({error})") from None
+    if not isinstance(settings, dict):
+        raise ValueError(f"{path}: must hold settings by name")
+    check_keys(settings, str(path))
+    if isinstance(settings.get("run_dir"), str):
+        settings["run_dir"] = Path(settings["run_dir"])
+    return RunConfig(**settings)
+
+
+def check_keys(settings: Mapping[str, Any], where: str) -> None:
+    """Raises ValueError for a key that is no field of `RunConfig`."""
+    for key, value in settings.items():
+        if key not in FIELDS:
+            raise ValueError(f"{where}: {key}={value!r}: no such setting; must be one of {', '.join(FIELDS)}")
+
+
+def numbered_checkpoints(folder: Path | str) -> list[Path]:
+    """Checkpoints by timesteps, oldest first."""
+    files = (Path(folder) / CHECKPOINTS).glob("*.safetensors")
+    return sorted((file for file in files if file.stem.isdigit()), key=lambda file: int(file.stem))
+
+
+def checkpoint_path(folder: Path | str, which: Literal["last", "best"] = "last") -> Path:
+    """The checkpoint of the run in `folder` that was made last, or had the best success rate.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if which == "best":
+        best = Path(folder) / CHECKPOINTS / BEST
+        if best.is_file():
+            return best
+        raise ValueError(
+            f"{folder}: has no best checkpoint; there is one once `stats_window_size` episodes have ended"
+        )
+    if which != "last":
+        raise ValueError(f"which={which!r}: must be 'last' or 'best'")
+    files = numbered_checkpoints(folder)
+    if not files:
+        raise ValueError(f"{folder}: has no checkpoint yet")
+    return files[-1]
+
+
+def load_model(
+    folder: Path | str, which: Literal["last", "best"] = "last", device: str | None = None
+) -> tuple[RunConfig, MemoryPPO]:
+    """A run's config and its trained agent, with one environment, ready to act and to be evaluated.
+
+    Args:
+        folder: the run.
+        which: the checkpoint, see `checkpoint_path`.
+        device: in place of the one it was trained on.
+
+    Raises:
+        ValueError: the folder is no run's, or the checkpoint is missing, damaged or of other settings.
+    """
+    import dataclasses
+
+    from memspan.runs.build import make_env, make_model
+    from memspan.runs.checkpoint import load_checkpoint
+
+    config = load_config(folder)
+    path = checkpoint_path(folder, which)
+    if device is not None:
+        config = dataclasses.replace(config, device=device)
+    config.validate()
+    model = make_model(config, make_env(config, n_envs=1))
+    load_checkpoint(model, config, path)
+    model.policy.set_training_mode(False)
+    return config, model

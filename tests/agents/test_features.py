@@ -1,0 +1,107 @@
+"""From observations to features."""
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
+from toys import OBSERVATIONS
+
+from memspan.agents.features import (
+    DictExtractor,
+    SymbolExtractor,
+    default_extractor,
+    is_symbolic,
+    preprocess,
+)
+
+N_OBJECTS, N_COLORS, N_STATES = len(OBJECT_TO_IDX), len(COLOR_TO_IDX), 4
+
+
+def box(*shape: int, dtype: type = np.uint8, high: int = 255) -> spaces.Box:
+    return spaces.Box(0, high, shape, dtype)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_symbols_are_embedded_and_summed(size: int) -> None:
+    """One embedding table for each cell and channel; what they give is added up."""
+    torch.manual_seed(0)
+    extractor = SymbolExtractor(box(size, size, 3), features_dim=6)
+    rng = np.random.default_rng(0)
+    symbols = rng.integers(0, [N_OBJECTS, N_COLORS, N_STATES], (5, size, size, 3)).astype(np.uint8)
+    per_cell = N_OBJECTS + N_COLORS + N_STATES
+    weight = extractor.linear.weight.T  # (cells * per cell, features)
+    expected = []
+    for image in symbols:
+        total = extractor.linear.bias.clone()
+        for cell, (kind, colour, state) in enumerate(image.reshape(-1, 3).tolist()):
+            table = weight[cell * per_cell : (cell + 1) * per_cell]
+            total += table[kind] + table[N_OBJECTS + colour] + table[N_OBJECTS + N_COLORS + state]
+        expected.append(total.relu())
+    torch.testing.assert_close(extractor(torch.as_tensor(symbols)), torch.stack(expected))
+
+
+def test_numbers_beyond_the_symbols_count_as_the_last() -> None:
+    extractor = SymbolExtractor(box(3, 3, 3))
+    last = torch.tensor([N_OBJECTS - 1, N_COLORS - 1, N_STATES - 1], dtype=torch.uint8).expand(1, 3, 3, 3)
+    beyond = torch.full((1, 3, 3, 3), 255, dtype=torch.uint8)
+    torch.testing.assert_close(extractor(beyond), extractor(last))
+
+
+def test_turned_symbols_are_turned_back() -> None:
+    extractor, turned = SymbolExtractor(box(7, 7, 3)), SymbolExtractor(box(3, 7, 7))
+    turned.load_state_dict(extractor.state_dict())
+    symbols = torch.randint(0, 4, (2, 7, 7, 3), dtype=torch.uint8)
+    torch.testing.assert_close(turned(symbols.permute(0, 3, 1, 2)), extractor(symbols))
+
+
+def test_what_is_symbolic() -> None:
+    assert all(is_symbolic(space) for space in (box(3, 3, 3), box(7, 7, 3), box(25, 35, 3), box(3, 7, 7)))
+    assert not any(
+        is_symbolic(space)
+        for space in (
+            box(36, 36, 3),
+            box(7, 7, 1),
+            box(7, 7, 12),
+            box(7, 7),
+            box(7, 7, 3, dtype=np.float32),
+            spaces.Discrete(3),
+            OBSERVATIONS["dict"],
+        )
+    )
+    with pytest.raises(ValueError, match="^observation_space=Box.*: must be .*symbols$"):
+        SymbolExtractor(box(36, 36, 3))
+
+
+def test_the_extractor_follows_from_the_space() -> None:
+    expected = {
+        "picture 36": NatureCNN,
+        "picture 64": NatureCNN,
+        "picture, channels first": NatureCNN,
+        "symbols 3": SymbolExtractor,
+        "symbols 7": SymbolExtractor,
+        "dict": DictExtractor,
+        "dict with picture and symbols": DictExtractor,
+    }
+    for name, space in OBSERVATIONS.items():
+        assert default_extractor(space) is expected.get(name, FlattenExtractor), name
+
+
+def test_parts_of_a_dictionary_are_joined() -> None:
+    space = OBSERVATIONS["dict"]
+    assert isinstance(space, spaces.Dict)
+    extractor = DictExtractor(space, symbols_dim=10)
+    assert extractor.features_dim == 10 + 4 + 2
+    space.seed(0)
+    batch = {key: torch.as_tensor(value)[None] for key, value in space.sample().items()}
+    batch["direction"] = torch.tensor([2])
+    out = extractor(preprocess(batch, space, normalize_images=True))
+    assert out.shape == (1, 16)
+    torch.testing.assert_close(out[0, :2], batch["compass"][0])
+    assert out[0, 2:6].tolist() == [0, 0, 1, 0]
+
+
+def test_pictures_are_scaled_and_symbols_are_not() -> None:
+    assert preprocess(torch.full((1, 3, 36, 36), 255), box(3, 36, 36), True).max() == 1
+    assert preprocess(torch.full((1, 3, 3, 3), 10), box(3, 3, 3), True).max() == 10

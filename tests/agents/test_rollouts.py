@@ -1,0 +1,292 @@
+"""What is stored while acting is what the update computes, and what a time limit cuts off is put back."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from stable_baselines3.common.callbacks import BaseCallback
+from toys import ACTIONS, MEMORIES, OBSERVATIONS, Toy, corridors
+
+from memspan.agents import MemoryA2C, MemoryPPO, VecEnvAdapter
+from memspan.agents.base import MemoryAlgorithm
+from memspan.memory import MEMORIES as REGISTERED
+
+SMALL = {"width": 16, "net_arch": [8]}
+ATOL = 1e-4
+
+
+def toys(n_envs: int = 3, **kwargs: Any) -> SyncVectorEnv:
+    return SyncVectorEnv([lambda: Toy(**kwargs)] * n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
+
+
+def ppo(env: Any, memory: str = "transformer-xl", **kwargs: Any) -> MemoryPPO:
+    settings: dict[str, Any] = {"n_steps": 11, "seed": 0, "policy_kwargs": SMALL, "device": "cpu"}
+    return MemoryPPO("MemoryPolicy", env, memory, MEMORIES[memory], **(settings | kwargs))
+
+
+def collect(model: MemoryAlgorithm) -> None:
+    """One rollout, as `learn` makes it."""
+    if model._last_obs is None:
+        model._setup_learn(1_000, None)
+    callback = model._init_callback(None)
+    assert model.collect_rollouts(model.env, callback, model.rollout_buffer, model.n_steps)
+
+
+def assert_ratio_is_one(model: MemoryAlgorithm) -> None:
+    n_seen = 0
+    for block in model.rollout_buffer.blocks(2):
+        with torch.no_grad():
+            evaluated = model._evaluate(block)
+        torch.testing.assert_close(evaluated.log_probs, block.log_probs, atol=ATOL, rtol=0)
+        torch.testing.assert_close(evaluated.values, block.values, atol=ATOL, rtol=0)
+        n_seen += block.values.numel()
+    assert n_seen == model.n_envs * model.n_steps
+
+
+def away_from_first_values(model: MemoryAlgorithm) -> None:
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in model.policy.named_parameters():
+            if "bias_hh" not in name and name != "log_std":
+                parameter += 0.2 * torch.randn_like(parameter)
+
+
+def test_every_memory_is_under_test() -> None:
+    assert set(MEMORIES) == set(REGISTERED)
+
+
+@pytest.mark.parametrize("where", ["toy", "corridor"])
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_the_ratio_before_an_update_is_one(memory: str, where: str) -> None:
+    """Log-probabilities and values, with episodes starting within blocks, in the second rollout too."""
+    model = ppo(toys() if where == "toy" else corridors(3, max_steps=6), memory)
+    away_from_first_values(model)
+    for _ in range(3):
+        collect(model)
+        starts = model.rollout_buffer.episode_starts
+        assert starts.any()
+        assert not starts.all()
+        assert_ratio_is_one(model)
+    assert model.rollout_buffer.episode_starts[1:].any()
+
+
+@pytest.mark.parametrize("memory", ["lstm", "expire-span"])
+@pytest.mark.parametrize("observations", OBSERVATIONS)
+def test_the_ratio_for_every_observation(observations: str, memory: str) -> None:
+    model = ppo(toys(2, observations=observations), memory)
+    for _ in range(2):
+        collect(model)
+        assert_ratio_is_one(model)
+    model.train()
+
+
+@pytest.mark.parametrize(
+    "actions",
+    [
+        pytest.param(
+            actions,
+            marks=pytest.mark.xfail(
+                actions == "multi-binary",
+                strict=True,
+                reason="the buffer gives int8 actions, whose log-probability torch cannot compute",
+            ),
+        )
+        for actions in ACTIONS
+    ],
+)
+def test_the_ratio_for_every_action(actions: str) -> None:
+    model = ppo(toys(2, actions=actions))
+    away_from_first_values(model)
+    for _ in range(2):
+        collect(model)
+        assert_ratio_is_one(model)
+    model.train()
+
+
+def test_the_ratio_leaves_one_with_the_first_update() -> None:
+    model = ppo(toys(), "transformer-xl", learning_rate=0.01)
+    collect(model)
+    model.train()
+    with pytest.raises(AssertionError):
+        assert_ratio_is_one(model)
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_the_state_is_that_of_the_blocks_beginning(memory: str) -> None:
+    """Acting goes on writing into its state, but not into the copy that the buffer has."""
+    model = ppo(toys(), memory)
+    collect(model)
+    initial = model.policy.memory.initial_state(3)
+    for key, value in model.rollout_buffer.initial_state.items():
+        torch.testing.assert_close(value, initial[key])
+    before = {key: value.clone() for key, value in model._memory_state.items()}
+    collect(model)
+    for key, value in model.rollout_buffer.initial_state.items():
+        torch.testing.assert_close(value, before[key])
+
+
+def test_blocks_hold_every_environment_once() -> None:
+    model = ppo(toys(5))
+    with pytest.raises(RuntimeError, match="not complete"):
+        next(model.rollout_buffer.blocks(1))
+    collect(model)
+    model.rollout_buffer.rewards[:] = np.arange(5)
+    model.rollout_buffer.returns[:] = np.arange(5)
+    np.random.seed(0)
+    seen = [block.returns for block in model.rollout_buffer.blocks(2)]
+    assert [part.shape for part in seen] == [(11, 3), (11, 2)]
+    assert sorted(torch.cat([part[0] for part in seen]).tolist()) == [0, 1, 2, 3, 4]
+
+
+# Time limits ----------------------------------------------------------------------------------------------
+
+
+def value_by_hand(model: MemoryAlgorithm, observations: list[Any]) -> float:
+    """Value of the last of one episode's observations, in one block from an empty memory."""
+    block = torch.as_tensor(np.stack(observations), device=model.device)[:, None]
+    starts = torch.zeros(len(block), 1, dtype=torch.bool)
+    starts[0] = True
+    actions = torch.zeros(len(block), 1, dtype=torch.long)
+    with torch.no_grad():
+        state = model.policy.memory.initial_state(1)
+        return model.policy.evaluate_block(block, actions, state, starts).values[-1, 0].item()
+
+
+class Record(BaseCallback):
+    """What each step was, before anything is added to its reward."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: list[dict[str, Any]] = []
+
+    def _on_step(self) -> bool:
+        kept = ("rewards", "dones", "infos")
+        self.steps.append({key: self.locals[key] for key in kept} | {"obs": np.copy(self.model._last_obs)})
+        return True
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("agent", [MemoryPPO, MemoryA2C])
+def test_a_time_limit_is_bootstrapped_with_the_memory_of_its_episode(
+    agent: type[MemoryAlgorithm], memory: str
+) -> None:
+    """The last observation is valued by what the episode before it has left, not after a reset."""
+    model = agent("MemoryPolicy", toys(4), memory, MEMORIES[memory], n_steps=25, seed=0, policy_kwargs=SMALL)
+    away_from_first_values(model)
+    record = Record()
+    model._setup_learn(1_000, record)
+    record.init_callback(model)
+    model.collect_rollouts(model.env, record, model.rollout_buffer, 25)
+    episodes: list[list[Any]] = [[] for _ in range(4)]
+    n_cut = n_terminated = 0
+    for t, step in enumerate(record.steps):
+        for row, episode in enumerate(episodes):
+            episode.append(step["obs"][row])
+            expected = step["rewards"][row]
+            if step["dones"][row]:
+                info = step["infos"][row]
+                if info["TimeLimit.truncated"]:
+                    n_cut += 1
+                    expected += model.gamma * value_by_hand(model, [*episode, info["terminal_observation"]])
+                else:
+                    n_terminated += 1
+                episode.clear()
+            assert model.rollout_buffer.rewards[t, row] == pytest.approx(expected, abs=ATOL), (t, row)
+    assert n_cut > 5
+    assert n_terminated > 5
+
+
+def test_the_rollout_ends_with_the_value_of_what_comes_next() -> None:
+    """Returns by hand, and acting goes on from the same state as if no value had been asked."""
+    model = ppo(toys(4), "expire-span", gae_lambda=1.0)
+    away_from_first_values(model)
+    collect(model)
+    buffer = model.rollout_buffer
+    episodes: list[list[Any]] = [[] for _ in range(4)]
+    for t in range(11):
+        for row in range(4):
+            if buffer.episode_starts[t, row]:
+                episodes[row].clear()
+            episodes[row].append(buffer.observations[t, row])
+    for row, episode in enumerate(episodes):
+        ended = model._last_episode_starts[row]
+        value = value_by_hand(model, [*([] if ended else episode), model._last_obs[row]])
+        following = 0.0 if ended else value
+        assert buffer.returns[-1, row] == pytest.approx(
+            buffer.rewards[-1, row] + model.gamma * following, abs=ATOL
+        )
+    collect(model)
+    assert_ratio_is_one(model)
+
+
+@pytest.mark.parametrize("mode", AutoresetMode)
+def test_every_autoreset_mode(mode: AutoresetMode) -> None:
+    model = ppo(VecEnvAdapter(SyncVectorEnv([Toy] * 3, autoreset_mode=mode)))
+    for _ in range(2):
+        collect(model)
+        assert_ratio_is_one(model)
+
+
+# Losses and logs --------------------------------------------------------------------------------------------
+
+
+def test_advantages_are_not_blown_up() -> None:
+    """In units of their deviation over the rollout, but of 0.05 at least."""
+    model = ppo(toys(3))
+    collect(model)
+    (block,) = model.rollout_buffer.blocks(1)
+    advantages = model._advantages(block)
+    assert advantages.mean().item() == pytest.approx(0, abs=1e-4)
+    assert advantages.std(unbiased=False).item() == pytest.approx(1, abs=1e-3)
+    model.rollout_buffer.advantages *= 1e-6
+    (block,) = model.rollout_buffer.blocks(1)
+    assert model._advantages(block).abs().max() < 1e-3
+    model.normalize_advantage = False
+    assert model._advantages(block) is block.advantages
+
+
+def test_the_penalty_comes_in_with_success() -> None:
+    model = ppo(toys(3), "expire-span", memory_loss_coef=0.1, memory_loss_gate=0.8)
+    model._setup_learn(100, None)
+    coefficients = []
+    for success in 0.0, 0.8, 0.9, 1.0:
+        model.ep_success_buffer.clear()
+        model.ep_success_buffer.extend([success] * 10)
+        coefficients.append(model._memory_loss_coef())
+    assert coefficients == pytest.approx([0.0, 0.0, 0.05, 0.1])
+    model.ep_success_buffer.clear()
+    assert model._memory_loss_coef() == 0
+    model.memory_loss_gate = None
+    assert model._memory_loss_coef() == 0.1
+
+
+def test_the_penalty_shortens_spans_at_a_pace_of_their_own() -> None:
+    """And the schedule of the other parameters leaves that pace alone."""
+    spans = []
+    for span_learning_rate in 0.0, 0.05:
+        kwargs = MEMORIES["expire-span"] | {"span_learning_rate": span_learning_rate, "initial_span": 0.2}
+        model = MemoryPPO(
+            "MemoryPolicy", toys(3), "expire-span", kwargs, n_steps=16, seed=0, policy_kwargs=SMALL,
+            memory_loss_coef=1.0, learning_rate=lambda remaining: 1e-3 * remaining,
+        )  # fmt: skip
+        model.learn(3 * 16 * 4)
+        rates = [group["lr"] for group in model.policy.optimizer.param_groups]
+        assert rates[1] == span_learning_rate
+        assert 0 <= rates[0] < 1e-3
+        spans.append(model.policy.memory.spans(0, torch.zeros(1, 1, 16)).item())
+    assert spans[0] == pytest.approx(1.6)
+    assert spans[1] < 1.0
+
+
+@pytest.mark.parametrize("memory", MEMORIES)
+def test_the_same_tags_for_every_memory(memory: str) -> None:
+    model = ppo(corridors(2), memory)
+    model._setup_learn(100, None)
+    collect(model)
+    told = dict(model.logger.name_to_value)
+    assert {"memory/effective_memory", "memory/peak_memory", "memory/capacity"} == set(told)
+    assert 0 <= told["memory/effective_memory"] <= told["memory/peak_memory"] <= told["memory/capacity"]
+    model.train()
+    assert "train/memory_loss" in model.logger.name_to_value

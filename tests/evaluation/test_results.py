@@ -1,0 +1,92 @@
+import json
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from memspan.evaluation import Evaluation, summarise
+from memspan.evaluation.results import bucket_width, success_by_length
+
+
+def played(lengths, successes, sizes=None):
+    n = len(lengths)
+    return SimpleNamespace(
+        returns=np.arange(n, dtype=float),
+        lengths=np.array(lengths),
+        successes=None if successes is None else np.array(successes, dtype=bool),
+        sizes=None if sizes is None else np.array(sizes),
+        effective_memory=1.5,
+        peak_memory=3.0,
+        state_bytes=8,
+        steps_per_second=100.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("longest", "width"), [(1, 1), (10, 1), (11, 2), (20, 2), (21, 5), (200, 20), (201, 50)]
+)
+def test_bucket_width(longest, width):
+    assert bucket_width(longest) == width
+
+
+def test_buckets_hold_every_episode_once():
+    sizes = np.arange(3, 201)
+    buckets = success_by_length(played(sizes, sizes <= 100, sizes))
+    assert [(b.low, b.high) for b in buckets] == [(low, low + 19) for low in range(1, 200, 20)]
+    assert [b.episodes for b in buckets] == [18] + [20] * 9
+    assert [b.success_rate for b in buckets] == [1.0] * 5 + [0.0] * 5
+    assert all(b.ci[0] <= b.success_rate <= b.ci[1] for b in buckets)
+
+
+def test_buckets_by_episode_without_sizes():
+    buckets = success_by_length(played([1, 1, 30], [1, 0, 1]))
+    assert [(b.low, b.high, b.episodes, b.success_rate) for b in buckets] == [
+        (1, 5, 2, 0.5),
+        (26, 30, 1, 1.0),
+    ]
+
+
+def test_summary():
+    told = summarise(played([1, 2, 3, 4], [1, 1, 1, 0], [3, 3, 3, 3]))
+    assert told["episodes"] == 4
+    assert told["success_rate"] == 0.75
+    assert told["success_ci"] == pytest.approx((0.3006, 0.9544), abs=1e-4)
+    assert told["mean_return"] == 1.5
+    assert told["mean_length"] == 2.5
+    assert told["length_of"] == "task"
+    told = summarise(played([1, 2, 3, 4], None))
+    assert told["success_rate"] is None
+    assert told["success_ci"] is None
+    assert told["success_by_length"] == []
+    assert told["length_of"] == "episode"
+
+
+@pytest.mark.parametrize("rate", [0.5, None])
+def test_json_round_trip(tmp_path, make_evaluation, rate):
+    run = make_evaluation(rate=rate, memory_kwargs={"hidden": [1, 2]})
+    path = run.save(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["evaluation.json"]
+    assert Evaluation.load(tmp_path) == run
+    assert json.loads(path.read_text())["success_rate"] == rate
+
+
+def test_failed_save_leaves_the_old_file(tmp_path, make_evaluation):
+    run = make_evaluation()
+    run.save(tmp_path)
+    with pytest.raises(ValueError, match="JSON"):
+        replace(run, mean_return=float("nan")).save(tmp_path)
+    assert Evaluation.load(tmp_path) == run
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_load_refuses(tmp_path, make_evaluation):
+    with pytest.raises(ValueError, match=r"has no evaluation\.json; evaluate it first"):
+        Evaluation.load(tmp_path)
+    path = make_evaluation().save(tmp_path)
+    good = json.loads(path.read_text())
+    missing = {key: value for key, value in good.items() if key != "memory"}
+    for bad in ("{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing)):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match="evaluate again"):
+            Evaluation.load(tmp_path)

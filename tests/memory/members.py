@@ -1,0 +1,128 @@
+"""The memories under test: a new one joins every contract test by a line in `MEMBERS`."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from memspan.memory import Memory, MemoryOutput, State, make_memory
+
+WIDTH = 8
+
+MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("none", {}),
+    "lstm": ("lstm", {}),
+    "lstm, 2 layers": ("lstm", {"n_layers": 2, "units": 5, "longest_dependency": 9}),
+    "transformer-xl": ("transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
+    "transformer-xl, 1 step": ("transformer-xl", {"memory_size": 1, "n_heads": 1, "n_layers": 1}),
+    "transformer-xl, all steps": ("transformer-xl", {"memory_size": 50, "n_heads": 4}),
+    "expire-span": ("expire-span", {"max_span": 8, "ramp": 3, "n_heads": 2}),
+    "expire-span, long": ("expire-span", {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True}),
+    "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+}
+"""Label -> registered name and settings, small enough that slots are dropped within a few steps."""
+
+
+def build(member: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Memory:
+    """A memory whose parameters are all away from their first values, so that spans differ."""
+    torch.manual_seed(seed)
+    name, settings = MEMBERS[member]
+    memory = make_memory(name, WIDTH, settings).to(dtype)
+    with torch.no_grad():
+        for key, parameter in memory.named_parameters():
+            if "bias_hh" not in key:  # stays 0, see test_every_parameter_is_used
+                parameter += 0.4 * torch.randn_like(parameter)
+    return memory
+
+
+def fresh(memory: Memory, batch_size: int) -> State:
+    """`initial_state` in the memory's own precision."""
+    dtype = next(memory.parameters()).dtype
+    return {
+        key: value.to(dtype) if value.is_floating_point() else value
+        for key, value in memory.initial_state(batch_size).items()
+    }
+
+
+def features(n_steps: int, batch_size: int, seed: int = 1, dtype: torch.dtype = torch.float64) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(n_steps, batch_size, WIDTH, generator=generator, dtype=torch.float64).to(dtype)
+
+
+def starts(pattern: str, n_steps: int, batch_size: int) -> Tensor:
+    """Where episodes start: (T, B) bool."""
+    at = torch.zeros(n_steps, batch_size, dtype=torch.bool)
+    middle = n_steps // 2
+    match pattern:
+        case "never":
+            pass
+        case "first step":
+            at[0] = True
+        case "one row's first step":
+            at[0, 1] = True
+        case "middle":
+            at[middle, 0] = at[middle + 1, 1] = True
+        case "last step":
+            at[-1, 0] = at[-1, 2] = True
+        case "in a row":
+            at[middle : middle + 3, 1] = True
+            at[:2, 2] = True
+        case "always":
+            at[:] = True
+        case "random":
+            at = torch.rand(n_steps, batch_size, generator=torch.Generator().manual_seed(3)) < 0.25
+    return at
+
+
+PATTERNS = (
+    "never",
+    "first step",
+    "one row's first step",
+    "middle",
+    "last step",
+    "in a row",
+    "always",
+    "random",
+)
+
+
+def unroll(memory: Memory, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:
+    """T calls of `step`, put together like the answer of one `forward`. Takes `state` over."""
+    outs = []
+    for now, start in zip(x, episode_starts, strict=True):
+        outs.append(memory.step(now, state, start))
+        state = outs[-1].state
+    return _together(outs, torch.stack)
+
+
+def in_blocks(
+    memory: Memory, x: Tensor, state: State, episode_starts: Tensor, cuts: list[int]
+) -> MemoryOutput:
+    """Calls of `forward` on a block cut before each step of `cuts`."""
+    outs = []
+    for first, last in pairwise([0, *cuts, len(x)]):
+        outs.append(memory(x[first:last], state, episode_starts[first:last]))
+        state = outs[-1].state
+    return _together(outs, torch.cat)
+
+
+def _together(outs: list[MemoryOutput], join: Callable[[list[Tensor]], Tensor]) -> MemoryOutput:
+    return MemoryOutput(
+        join([out.features for out in outs]),
+        outs[-1].state,
+        {name: join([out.losses[name] for out in outs]) for name in outs[0].losses},
+        {name: join([out.stats[name] for out in outs]) for name in outs[0].stats},
+    )
+
+
+def assert_same(a: MemoryOutput, b: MemoryOutput, tolerance: float = 1e-9) -> None:
+    """The same features, losses and measurements; states may be laid out differently."""
+    torch.testing.assert_close(a.features, b.features, atol=tolerance, rtol=tolerance)
+    assert a.losses.keys() == b.losses.keys()
+    assert a.stats.keys() == b.stats.keys()
+    for name in a.losses:
+        torch.testing.assert_close(a.losses[name], b.losses[name], atol=tolerance, rtol=tolerance)
+    for name in a.stats:
+        torch.testing.assert_close(a.stats[name], b.stats[name], atol=tolerance, rtol=tolerance)
