@@ -1,4 +1,4 @@
-"""Advantage actor-critic with a memory: one pass over each rollout, the actor-critic of the Expire-Span paper."""
+"""Advantage actor-critic with a memory: one pass over each rollout and no clipping."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = dict.fromkeys(
         ("MemoryPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy"), MemoryPolicy
     )
-    policy: MemoryPolicy  # type: ignore[assignment]
+    policy: MemoryPolicy
     rollout_buffer: MemoryRolloutBuffer
 
     def __init__(
@@ -109,7 +109,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     # Rollouts --------------------------------------------------------------------------------------------
 
-    def collect_rollouts(  # type: ignore[override]
+    def collect_rollouts(
         self,
         env: VecEnv,
         callback: BaseCallback,
@@ -247,6 +247,6 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _descend(self, loss: Tensor) -> None:
         self.policy.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
         self.policy.optimizer.step()

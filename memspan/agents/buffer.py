@@ -48,14 +48,14 @@ class MemoryRolloutBuffer(RolloutBuffer):
     def _block(self, rows: np.ndarray) -> Block:
         actions = self.to_torch(self.actions[:, rows], copy=False)
         return Block(
-            self._observations(rows),
-            actions.squeeze(-1) if self.action_space.shape == () else actions,
-            *(
-                self.to_torch(array[:, rows], copy=False)
-                for array in (self.values, self.log_probs, self.advantages, self.returns)
-            ),
-            self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
-            select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
+            observations=self._observations(rows),
+            actions=actions.squeeze(-1) if self.action_space.shape == () else actions,
+            values=self.to_torch(self.values[:, rows], copy=False),
+            log_probs=self.to_torch(self.log_probs[:, rows], copy=False),
+            advantages=self.to_torch(self.advantages[:, rows], copy=False),
+            returns=self.to_torch(self.returns[:, rows], copy=False),
+            episode_starts=self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
+            state=select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
         )
 
     def _observations(self, rows: np.ndarray) -> Any:

@@ -36,7 +36,7 @@ def is_picture(space: spaces.Space) -> bool:
     """Whether a space holds pixels, and enough of them for NatureCNN."""
     if not is_image_space(space) or is_symbolic(space):
         return False
-    return sorted(space.shape)[1] >= SMALLEST_PICTURE  # type: ignore[type-var,arg-type]
+    return sorted(space.shape)[1] >= SMALLEST_PICTURE  # type: ignore[arg-type]
 
 
 class SymbolExtractor(BaseFeaturesExtractor):

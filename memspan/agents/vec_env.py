@@ -49,6 +49,9 @@ class VecEnvAdapter(VecEnv):
         options = self._options[0] or None
         if any(other != self._options[0] for other in self._options):
             raise ValueError("options: a VectorEnv takes the same options for all its environments")
+        if seeds is not None and seeds == list(range(seeds[0] or 0, (seeds[0] or 0) + self.num_envs)):
+            # What every VectorEnv makes of a single seed; some know no list of them.
+            seeds = seeds[0]  # type: ignore[assignment]
         observations, infos = self.env.reset(seed=seeds, options=options)  # type: ignore[arg-type]
         self._reset_seeds()
         self._reset_options()
@@ -99,12 +102,12 @@ class VecEnvAdapter(VecEnv):
             shown[row] = True
             self._finish(infos, row, ending["info"], ending["obs"], ending["truncated"])
         self._ending = {
-            int(row): {
+            row: {
                 "info": infos[row],
                 "obs": _copy_row(observations, row),
                 "truncated": bool(only_truncated[row]),
             }
-            for row in dones.nonzero()[0]
+            for row in np.flatnonzero(dones).tolist()
         }
         return observations, rewards, shown, infos
 
@@ -141,7 +144,8 @@ class VecEnvAdapter(VecEnv):
                         rows[row][key] = nested
                 continue
             mask = infos.get(f"_{key}")
-            for row in range(self.num_envs) if mask is None else np.flatnonzero(mask):
+            told = range(self.num_envs) if mask is None else np.flatnonzero(mask).tolist()
+            for row in told:
                 rows[row][key] = values[row]
         return rows
 
@@ -178,7 +182,7 @@ class VecEnvAdapter(VecEnv):
 
     def get_images(self) -> Sequence[np.ndarray | None]:
         frames = self.env.render() if self.render_mode is not None else None
-        return list(frames) if frames is not None else [None] * self.num_envs
+        return [None] * self.num_envs if frames is None else [np.asarray(frame) for frame in frames]
 
     def _envs(self) -> list[gym.Env[Any, Any]]:
         """The single environments that a `SyncVectorEnv` is made of; others have none to show."""

@@ -30,7 +30,8 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(factor * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.down(F.relu(self.up(self.norm(x))))
+        out: Tensor = self.down(F.relu(self.up(self.norm(x))))
+        return x + out
 
 
 class AttentionLayer(nn.Module):
@@ -155,8 +156,8 @@ class AttentionLayer(nn.Module):
             (B, D) output of the layer.
         """
         q, p_sin, p_cos = self._queries(u)  # (B, H, .)
-        key_weight = self.key.weight.unflatten(0, (self.n_heads, self.head_width))
-        value_weight = self.value.weight.unflatten(0, (self.n_heads, self.head_width))
+        key_weight = self.key.weight.view(self.n_heads, self.head_width, -1)
+        value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
         q = torch.einsum("bhe,hed->bhd", q, key_weight)
         scores = q @ slots.transpose(1, 2)  # (B, H, S)
         # Position scores of every possible distance, then of each slot's.

@@ -93,7 +93,7 @@ class _PieceAttention(torch.autograd.Function):
         lengths = [piece.last - piece.first for piece in pieces]
         weights = []
         for (row, first, last, left, right, at), queries, answer in zip(
-            pieces, q.transpose(0, 1).split(lengths, 1), out.transpose(0, 1).split(lengths, 1), strict=True
+            pieces, *(torch.split(each.transpose(0, 1), lengths, 1) for each in (q, out)), strict=True
         ):
             scores = torch.bmm(queries, keys.narrow(1, at, right - left).transpose(1, 2))
             scores += bias[row, first:last, left:right]
@@ -117,7 +117,7 @@ class _PieceAttention(torch.autograd.Function):
         for (row, first, last, left, right, at), weight, queries, grad_queries, grad in zip(
             pieces,
             ctx.weights,
-            *(each.transpose(0, 1).split(lengths, 1) for each in (q, grad_q, grads[0].contiguous())),
+            *(torch.split(each.transpose(0, 1), lengths, 1) for each in (q, grad_q, grads[0].contiguous())),
             strict=True,
         ):
             n = right - left

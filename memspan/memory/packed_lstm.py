@@ -34,11 +34,11 @@ class _PackedLSTM(torch.autograd.Function):
         hiddens = torch.empty_like(cells)
         weight_t = weight.t()
         h, c = hidden, cell
-        per_step = zip(*(each.split(batch_sizes) for each in (from_input, gates, cells, hiddens)), strict=True)
+        per_step = zip(*(torch.split(each, batch_sizes) for each in (from_input, gates, cells, hiddens)), strict=True)
         for add, gate, cell_out, hidden_out in per_step:
             n = len(add)
             torch.addmm(add, h[:n], weight_t, out=gate)
-            i_f, g, o = gate.split([2 * units, units, units], dim=1)
+            i_f, g, o = torch.split(gate, [2 * units, units, units], dim=1)
             i_f.sigmoid_()
             g.tanh_()
             o.sigmoid_()
@@ -59,7 +59,7 @@ class _PackedLSTM(torch.autograd.Function):
         c_before = torch.cat([cell, *_shifted(cells, sizes)])
         # All that does not depend on later steps is computed for all steps at once: how the gates before
         # their nonlinearities move the cell (input, forget, cell) and the hidden vector (output).
-        i, f, g, o = gates.split(units, dim=1)
+        i, f, g, o = torch.split(gates, units, dim=1)
         tanh_c = cells.tanh()
         cell_per_gate = torch.stack([g * i * (1 - i), c_before * f * (1 - f), i * (1 - g * g)], dim=1)
         hidden_per_gate = tanh_c * o * (1 - o)
@@ -69,7 +69,7 @@ class _PackedLSTM(torch.autograd.Function):
         grad_c = torch.zeros_like(grad_h)
         per_step = zip(
             *(
-                each.split(sizes)
+                torch.split(each, sizes)
                 for each in (
                     grads[0], hidden_per_cell, hidden_per_gate, cell_per_gate, f, grad_gates
                 )
@@ -90,7 +90,7 @@ class _PackedLSTM(torch.autograd.Function):
 
 def _shifted(packed: Tensor, sizes: list[int]) -> list[Tensor]:
     """For each step but the first, the rows of the step before that are still running."""
-    return [step[:n] for step, n in zip(packed.split(sizes), sizes[1:], strict=False)]
+    return [step[:n] for step, n in zip(torch.split(packed, sizes), sizes[1:], strict=False)]
 
 
 def packed_lstm(

@@ -70,7 +70,7 @@ def test_what_is_symbolic() -> None:
             OBSERVATIONS["dict"],
         )
     )
-    with pytest.raises(ValueError, match="^observation_space=Box.*: must be .*symbols$"):
+    with pytest.raises(ValueError, match=r"^observation_space=Box.*: must be .*symbols$"):
         SymbolExtractor(box(36, 36, 3))
 
 

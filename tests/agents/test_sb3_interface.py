@@ -144,9 +144,8 @@ def test_what_needs_a_state_says_so() -> None:
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("observations", OBSERVATIONS)
 def test_every_observation_is_learnt_from(observations: str, agent: type[MemoryAlgorithm]) -> None:
-    model = agent(
-        "MemoryPolicy", Toy(observations), "expire-span", MEMORIES["expire-span"], n_steps=6, policy_kwargs=SMALL
-    )
+    memory, kwargs = "expire-span", MEMORIES["expire-span"]
+    model = agent("MemoryPolicy", Toy(observations), memory, kwargs, n_steps=6, policy_kwargs=SMALL)
     model.learn(12)
     assert model.num_timesteps == 12
 
@@ -159,7 +158,9 @@ def test_every_action_is_learnt(actions: str, agent: type[MemoryAlgorithm]) -> N
 
 
 @pytest.mark.parametrize("observations", ["vector", "picture 36", "dict"])
-@pytest.mark.parametrize("policy", ["MemoryPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy", MemoryPolicy])
+@pytest.mark.parametrize(
+    "policy", ["MemoryPolicy", "MlpPolicy", "CnnPolicy", "MultiInputPolicy", MemoryPolicy]
+)
 def test_names_of_policies(policy: Any, observations: str) -> None:
     """The observation space decides, whatever the name; SB3 itself insists on one for dictionaries."""
     if observations == "dict" and policy in ("MlpPolicy", "CnnPolicy"):
@@ -238,7 +239,8 @@ def test_callbacks(tmp_path: Path) -> None:
         verbose=0,
         warn=False,
     )
-    model.learn(64, callback=[evaluation, CheckpointCallback(16, str(tmp_path / "checkpoints"))], progress_bar=False)
+    checkpoints = CheckpointCallback(16, str(tmp_path / "checkpoints"))
+    model.learn(64, callback=[evaluation, checkpoints], progress_bar=False)
     with np.load(tmp_path / "evaluations.npz") as found:
         assert found["results"].shape == (4, 4)
         assert "successes" in found
@@ -312,13 +314,13 @@ def test_axes_of_pictures_are_turned_and_those_of_symbols_are_not() -> None:
 def test_saved_and_loaded(memory: str, agent: type[MemoryAlgorithm], tmp_path: Path) -> None:
     """The same predictions, and learning goes on."""
     kwargs = MEMORIES[memory] | ({"span_learning_rate": 0.01} if memory == "expire-span" else {})
-    model = agent(
-        "MlpPolicy", corridors(2), memory, kwargs, n_steps=8, seed=0, policy_kwargs=SMALL, memory_loss_coef=0.1
-    )
+    settings: dict[str, Any] = {"n_steps": 8, "policy_kwargs": SMALL, "memory_loss_coef": 0.1}
+    model = agent("MlpPolicy", corridors(2), memory, kwargs, seed=0, **settings)
     model.learn(48)
     model.save(tmp_path / "model")
     loaded = agent.load(tmp_path / "model", device="cpu")
-    assert (loaded.memory, loaded.memory_kwargs, loaded.policy_kwargs) == (memory, kwargs, model.policy_kwargs)
+    assert (loaded.memory, loaded.memory_kwargs) == (memory, kwargs)
+    assert loaded.policy_kwargs == model.policy_kwargs
     observation = observe(model.observation_space, 20)
     state = loaded_state = None
     for _ in range(3):
@@ -329,7 +331,7 @@ def test_saved_and_loaded(memory: str, agent: type[MemoryAlgorithm], tmp_path: P
             torch.testing.assert_close(value, loaded_state[key])
     groups = loaded.policy.optimizer.param_groups
     assert len(groups) == (2 if memory == "expire-span" else 1)
-    assert loaded.policy.optimizer.state_dict()["state"].keys() == model.policy.optimizer.state_dict()["state"].keys()
+    assert len(loaded.policy.optimizer.state) == len(model.policy.optimizer.state) > 0
     loaded.set_env(corridors(2))
     loaded.learn(48, reset_num_timesteps=False)
     assert loaded.num_timesteps == 96
@@ -369,7 +371,7 @@ def test_another_environment() -> None:
     ("kwargs", "message"),
     [
         ({"memory": "gru"}, "memory='gru': unknown"),
-        ({"memory": "lstm", "memory_kwargs": {"memory_size": 5}}, "memory_size=5: memory 'lstm' has no such setting"),
+        ({"memory": "lstm", "memory_kwargs": {"ramp": 5}}, "ramp=5: memory 'lstm' has no such setting"),
         ({"memory_kwargs": {"memory_size": 0}}, "memory_size=0: must be at least 1"),
         ({"memory_kwargs": {"n_heads": 3}}, "n_heads=3: must divide the width 64"),
         ({"policy_kwargs": {"use_sde": True}}, "use_sde"),

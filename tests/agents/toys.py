@@ -6,6 +6,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
 
 from memspan.envs import CorridorVectorEnv
 
@@ -74,7 +75,9 @@ class Toy(gym.Env[Any, Any]):
         self.n_episodes = 0
         self.closed = False
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
         super().reset(seed=seed)
         if seed is not None:
             self.observation_space.seed(seed)
@@ -107,3 +110,41 @@ class Toy(gym.Env[Any, Any]):
 
 def corridors(num_envs: int, max_length: int = 5, **kwargs: Any) -> CorridorVectorEnv:
     return CorridorVectorEnv(num_envs, max_length=max_length, **kwargs)
+
+
+class Recall(VectorEnv[Any, Any, Any]):
+    """A bit is shown at first; in the last of three steps, the action has to be that bit."""
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    n_steps = 3
+
+    def __init__(self, num_envs: int) -> None:
+        self.num_envs = num_envs
+        self.single_observation_space = spaces.Box(0, 1, (3,), np.float32)
+        self.single_action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: Any = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        self.rng = np.random.default_rng(seed)
+        self.now = 0
+        self.bits = self.rng.integers(2, size=self.num_envs)
+        return self.observe(), {}
+
+    def observe(self) -> Any:
+        """The bit at first, "answer" at the end, nothing in between."""
+        observations = np.zeros((self.num_envs, 3), np.float32)
+        if self.now == 0:
+            observations[np.arange(self.num_envs), self.bits] = 1
+        observations[:, 2] = self.now == self.n_steps - 1
+        return observations
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        over = np.full(self.num_envs, self.now == self.n_steps - 1)
+        success = over & (actions == self.bits)
+        infos: dict[str, Any] = {"success": success}
+        final_obs = self.observe()
+        self.now += 1
+        if over[0]:
+            infos["final_obs"] = final_obs
+            self.now = 0
+            self.bits = self.rng.integers(2, size=self.num_envs)
+        return self.observe(), success.astype(float), over, np.zeros_like(over), infos

@@ -31,9 +31,9 @@ def build(member: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Mem
     name, settings = MEMBERS[member]
     memory = make_memory(name, WIDTH, settings).to(dtype)
     with torch.no_grad():
-        for key, parameter in memory.named_parameters():
-            if "bias_hh" not in key:  # stays 0, see test_every_parameter_is_used
-                parameter += 0.4 * torch.randn_like(parameter)
+        for parameter in memory.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.4 * torch.randn_like(parameter))
     return memory
 
 
@@ -64,28 +64,18 @@ def starts(pattern: str, n_steps: int, batch_size: int) -> Tensor:
             at[0, 1] = True
         case "middle":
             at[middle, 0] = at[middle + 1, 1] = True
-        case "last step":
-            at[-1, 0] = at[-1, 2] = True
-        case "in a row":
-            at[middle : middle + 3, 1] = True
-            at[:2, 2] = True
-        case "always":
-            at[:] = True
         case "random":
             at = torch.rand(n_steps, batch_size, generator=torch.Generator().manual_seed(3)) < 0.25
+        case "all kinds":
+            # row 0 never, row 1 at first, 2 in the middle, 3 in the last step, 4 in a row, 5 in the first two
+            # steps, 6 always; from 7 on at random
+            at = starts("random", n_steps, batch_size)
+            at[:, :7] = False
+            at[0, 1] = at[middle, 2] = at[-1, 3] = True
+            at[middle : middle + 3, 4] = at[:2, 5] = at[:, 6] = True
+        case _:
+            raise ValueError(pattern)
     return at
-
-
-PATTERNS = (
-    "never",
-    "first step",
-    "one row's first step",
-    "middle",
-    "last step",
-    "in a row",
-    "always",
-    "random",
-)
 
 
 def unroll(memory: Memory, x: Tensor, state: State, episode_starts: Tensor) -> MemoryOutput:

@@ -37,9 +37,9 @@ def span_of(memory: ExpireSpan, layer: int, slot: Tensor) -> Tensor:
 
 def expiring(memory: ExpireSpan) -> Mask:
     """Expire-Span: m = clip(1 + (e - distance) / R, 0, 1)."""
-    return lambda layer, slot, distance: (
-        1 + (span_of(memory, layer, slot) - distance) / memory.ramp
-    ).clamp(0, 1)
+    return lambda layer, slot, distance: (1 + (span_of(memory, layer, slot) - distance) / memory.ramp).clamp(
+        0, 1
+    )
 
 
 @dataclass
@@ -56,9 +56,7 @@ class Naive:
     """Per layer: time and content of every memory of the last episode."""
 
 
-def attend(
-    layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tensor]], longest: int
-) -> Tensor:
+def attend(layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tensor]], longest: int) -> Tensor:
     """One query: `read` holds distance, content and mask of each key."""
     n_heads, n_frequencies = layer.n_heads, layer.n_frequencies
     d = u.shape[0] // n_heads

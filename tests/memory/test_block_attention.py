@@ -55,18 +55,18 @@ def test_pieces_equal_dense_attention(
     assert (covered == 1).all()
 
     generator = torch.Generator().manual_seed(5)
+    shapes = [(n_rows, 2, n_steps, 3), (n_rows, 2, n_columns, 3), (n_rows, 2, n_columns, 4), mask.shape]
     inputs = [
-        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True)
-        for shape in ((n_rows, 2, n_steps, 3), (n_rows, 2, n_columns, 3), (n_rows, 2, n_columns, 4), mask.shape)
+        torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes
     ]
     inputs[3].requires_grad_(bias_learns)
     q, k, v, extra = inputs
     bias = extra.masked_fill(~mask, -torch.inf)
     # Queries in rows one after the other; of the keys, for each row what is in use.
     used = torch.arange(n_columns) >= n_cache_columns - torch.tensor(n_cached)[:, None]  # (B, K)
-    packed = [part.transpose(1, 2)[used].transpose(0, 1) for part in (k, v)]
-    fast = piece_attention(q.transpose(0, 1).flatten(1, 2), *packed, bias, pieces)
-    fast = fast.unflatten(1, (n_rows, n_steps)).transpose(0, 1)
+    packed = [part.transpose(1, 2)[used] for part in (k, v)]
+    fast = piece_attention(q.transpose(1, 2).flatten(0, 1), *packed, bias, pieces)
+    fast = fast.unflatten(0, (n_rows, n_steps)).transpose(1, 2)
     slow = dense_attention(q, k, v, bias)
     torch.testing.assert_close(fast, slow)
     weight = torch.randn(slow.shape, generator=generator, dtype=torch.float64)

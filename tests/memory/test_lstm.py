@@ -14,21 +14,22 @@ def cells_of(memory: LSTM) -> list[nn.LSTMCell]:
     """Cells with a copy of the weights."""
     cells = []
     for n in range(memory.lstm.num_layers):
-        own = {name: getattr(memory.lstm, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")}
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        own = {name: getattr(memory.lstm, f"{name}_l{n}") for name in names}
         cell = nn.LSTMCell(own["weight_ih"].shape[1], memory.lstm.hidden_size, dtype=torch.float64)
         cell.load_state_dict(own)
         cells.append(cell)
     return cells
 
 
-@pytest.mark.parametrize("pattern", ["never", "first step", "middle", "in a row", "last step", "random", "always"])
+@pytest.mark.parametrize("pattern", ["never", "first step", "all kinds"])
 @pytest.mark.parametrize("member", ["lstm", "lstm, 2 layers"])
 def test_two_blocks_equal_the_cells(member: str, pattern: str) -> None:
     """Features and states; gradients of the inputs and of all weights."""
     memory = build(member)
     assert isinstance(memory, LSTM)
     cells = cells_of(memory)
-    n_rows, units = 3, memory.lstm.hidden_size
+    n_rows, units = 9, memory.lstm.hidden_size
     xs = [features(t, n_rows, seed=t).requires_grad_() for t in (6, 9)]
     state = fresh(memory, n_rows)
     carried = [(torch.zeros(n_rows, units, dtype=torch.float64),) * 2 for _ in cells]
@@ -88,14 +89,13 @@ def test_first_forget_gates() -> None:
         i, f, g, o = bias.detach().split(units)
         assert (g == 0).all()
         assert (o == 0).all()
+        assert (i == 0).all()
         if longest:
-            torch.testing.assert_close(i, -f)
             time_constants = 1 + f.exp()
             assert time_constants.min() >= 2 - 1e-4
             assert 80 < time_constants.max() <= 100
         else:
             assert (f == 1).all()
-            assert (i == 0).all()
 
 
 def test_capacity_is_state_floats_by_width() -> None:

@@ -1,0 +1,73 @@
+# make demo        install, train four memories on a short Corridor, evaluate them, draw the figure
+# make test        install, run the fast tests
+# make test-slow   the tests that train for minutes
+# make check       lint, format, types, import rules
+# make format      mend what lint and format can mend
+# make benchmark   speed, beside peers on the same machine
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+DEMO := demo
+DEMO_MEMORIES := none lstm transformer-xl expire-span
+
+.PHONY: demo test test-slow check format benchmark install clean
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+install: $(INSTALLED)
+
+# PyTorch first and alone: with the pinned version in place nothing that follows asks for another build of it.
+$(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); this takes a few minutes the first time."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -c constraints.txt torch
+	$(BIN)/python -m pip install --disable-pip-version-check --progress-bar on -q -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(DEMO_MEMORIES:%=$(DEMO)/%.trained)
+	$(BIN)/memspan evaluate $(DEMO)/runs --episodes 1000 --figure $(DEMO)/success-against-memory.png
+	@echo "The figure: $(DEMO)/success-against-memory.png"
+
+# A run that was interrupted goes on; one that is done is left alone.
+$(DEMO)/%.trained: $(INSTALLED)
+	@mkdir -p $(DEMO)
+	@if [ -e $(DEMO)/runs/Corridor-v0/$*/0/config.yaml ]; then \
+		$(BIN)/memspan train --resume $(DEMO)/runs/Corridor-v0/$*/0; \
+	else \
+		$(BIN)/memspan train --memory $* --run-dir $(DEMO)/runs --env.max-length 20 $(DEMO_FLAGS_$*); \
+	fi
+	@touch $@
+
+DEMO_FLAGS_none := --total-timesteps 150000
+DEMO_FLAGS_lstm := --total-timesteps 400000 --n-steps 64 --memory.longest-dependency 20
+DEMO_FLAGS_transformer-xl := --total-timesteps 300000 --n-steps 64 --memory.memory-size 20
+DEMO_FLAGS_expire-span := --total-timesteps 500000 --n-steps 64 --memory.max-span 28 --memory.ramp 4
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+benchmark: $(INSTALLED)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt 'sb3-contrib>=2.6'
+	$(BIN)/python benchmarks/engine.py
+	$(BIN)/python benchmarks/training.py
+
+clean:
+	rm -rf $(DEMO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
