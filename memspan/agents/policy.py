@@ -68,6 +68,9 @@ class MemoryPolicy(ActorCriticPolicy):
     ) -> None:
         if kwargs.get("use_sde"):
             raise ValueError("use_sde=True: not supported with a memory; must be False")
+        if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
+            # SB3's Adam, all parameters in one kernel.
+            kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         self.memory_name = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width

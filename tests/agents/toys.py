@@ -54,7 +54,8 @@ ACTIONS: dict[str, spaces.Space[Any]] = {
 
 
 class Toy(gym.Env[Any, Any]):
-    """Random observations and episodes of 2 to 5 steps, every other of which is cut by a time limit.
+    """Random observations and episodes of 2 to 5 steps, every other of which is cut by a time limit, and
+    some of which reach both their end and the limit.
 
     Rewards tell the step and the action; what is drawn follows from the seed.
     """
@@ -96,7 +97,8 @@ class Toy(gym.Env[Any, Any]):
         if self.tells_success:
             info["success"] = over and not cut
         reward = self.steps + float(np.sum(action)) / 8
-        return self.observation_space.sample(), reward, over and not cut, over and cut, info
+        truncated = over and (cut or self.n_episodes % 3 == 0)
+        return self.observation_space.sample(), reward, over and not cut, truncated, info
 
     def render(self) -> Any:
         return np.full((4, 4, 3), self.steps, np.uint8)
