@@ -122,6 +122,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
             self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
+        self._memory_state = self.policy.memory.compact(self._memory_state)
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}

@@ -46,7 +46,8 @@ class MemoryRolloutBuffer(RolloutBuffer):
             yield self._block(np.sort(rows))
 
     def _block(self, rows: np.ndarray) -> Block:
-        actions = self.to_torch(self.actions[:, rows], copy=False)
+        # As SB3 does it: distributions of every action space take floats.
+        actions = self.to_torch(self.actions[:, rows].astype(np.float32, copy=False), copy=False)
         return Block(
             observations=self._observations(rows),
             actions=actions.squeeze(-1) if self.action_space.shape == () else actions,

@@ -114,6 +114,10 @@ class Memory(nn.Module, ABC):
             {name: value[0] for name, value in out.stats.items()},
         )
 
+    def compact(self, state: State) -> State:
+        """The same state in as little space as it needs; acting may have left it with more."""
+        return state
+
     @property
     @abstractmethod
     def capacity(self) -> float:

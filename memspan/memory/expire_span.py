@@ -9,8 +9,8 @@ For a memory i with hidden state h_i, at distance d from the query:
     remaining   r   = e_i - d
     mask        m   = clip(1 + r / R, 0, 1)         R: ramp length; at 0 the memory has expired, for good
     attention   softmax(score + log m)              the same as masking the softmax and renormalising
-    penalty     sum of e_i / R over memories inside their ramp; each is there for R steps, so that this
-                is e_i once per memory; what outlives its episode is never charged
+    penalty     e_i once per memory: "new" charges it when the memory is made, "ramp" in R parts while the
+                memory passes through its ramp, so that what outlives its episode is never charged
 
 What is remembered: the inputs of each layer whose span is not over, without gradient; their spans are
 computed from them anew, with today's w and b, so that the predictor learns from however old a memory.
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +47,8 @@ class ExpireSpanConfig(TransformerConfig):
     """e = L sigmoid((w.h + b) / R): for an L of thousands, where a small step of w would move spans far."""
     shorten_spans: bool = False
     """While training, cut all spans to a random limit from U(0, L): a regulariser for large L."""
+    penalty: Literal["new", "ramp"] = "new"
+    """When a memory's span is charged: when it is made, or while it passes through its ramp."""
     span_learning_rate: float | None = None
     """Constant learning rate of the span predictor; None: as everything else."""
 
@@ -55,6 +57,7 @@ class ExpireSpanConfig(TransformerConfig):
         self._require("max_span", self.max_span >= 1, "at least 1")
         self._require("ramp", self.ramp >= 1, "at least 1")
         self._require("initial_span", 0 < self.initial_span < 1, "between 0 and 1, both excluded")
+        self._require("penalty", self.penalty in ("new", "ramp"), "'new' or 'ramp'")
         self._require(
             "span_learning_rate",
             self.span_learning_rate is None or self.span_learning_rate >= 0,
@@ -95,6 +98,7 @@ class ExpireSpan(SlotTransformer):
         super().__init__(width, config, horizon=config.max_span + config.ramp)
         self.max_span = config.max_span
         self.ramp = config.ramp
+        self.penalty = config.penalty
         self.shorten_spans = config.shorten_spans
         self.span_learning_rate = config.span_learning_rate
         self.logit_scale = 1 / config.ramp if config.divide_logit_by_ramp else 1.0
@@ -119,9 +123,11 @@ class ExpireSpan(SlotTransformer):
         if self.shorten_spans and self.training and torch.is_grad_enabled():
             span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
         bias: Tensor = LogRampMask.apply(span, distance, self.ramp)  # type: ignore[no-untyped-call]
-        ramping = (bias < 0) & bias.isfinite()  # (B, T, K)
-        charged = (ramping.to(span.dtype) @ span.unsqueeze(-1)).squeeze(-1) / self.ramp
-        return Readable(bias, {"span": charged})
+        if self.penalty == "new":
+            share = (distance == 0).to(span.dtype)  # (B, T, K)
+        else:
+            share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
+        return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
 
     @property
     def capacity(self) -> float:

@@ -23,6 +23,8 @@ from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State
 
 NEVER = float("inf")
 FREE = -1
+GROWTH = 16
+"""Slots by which a full cache grows."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class SlotTransformer(Memory):
     # What a subclass chooses -------------------------------------------------------------------------
 
     initial_slots: int
-    """S of a state that remembers nothing; a full cache grows by as many."""
+    """S of a state that remembers nothing."""
     same_slots_in_all_layers = False
     """Whether layers always keep the same steps, so that what one may read holds for all."""
 
@@ -119,7 +121,7 @@ class SlotTransformer(Memory):
         visible: list[Tensor] = []
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
-            hidden, age = self._compact(n, state, episode_starts[0])
+            hidden, age = self._readable_slots(n, state, episode_starts[0])
             u = layer.normalise(h)
             if n == 0 or not self.same_slots_in_all_layers:
                 cached = torch.where(age == FREE, -NEVER, (-1 - age).to(x.dtype))  # births
@@ -188,14 +190,22 @@ class SlotTransformer(Memory):
 
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Adds free slots to every row."""
-        more = (len(age), self.initial_slots)
+        more = (len(age), GROWTH)
         return (
             torch.cat([hidden, hidden.new_zeros(*more, self.width)], dim=1),
             torch.cat([age, age.new_full(more, FREE)], dim=1),
         )
 
     @torch.no_grad()
-    def _compact(self, layer: int, state: State, episode_start: Tensor) -> tuple[Tensor, Tensor]:
+    def compact(self, state: State) -> State:
+        new_state: State = {}
+        for n in range(self.n_layers):
+            hidden, age = state[f"hidden.{n}"], state[f"age.{n}"]
+            new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._drop_expired(n, hidden, age)
+        return new_state
+
+    @torch.no_grad()
+    def _readable_slots(self, layer: int, state: State, episode_start: Tensor) -> tuple[Tensor, Tensor]:
         """The slots of a layer that the block can still read, in as few columns as possible."""
         hidden, age = state[f"hidden.{layer}"], state[f"age.{layer}"]
         age = age.masked_fill(episode_start[:, None], FREE)
@@ -215,7 +225,10 @@ class SlotTransformer(Memory):
         block_age = torch.arange(n_steps - 1, -1, -1, device=u.device).expand_as(starts)
         block_age = torch.where(later_start - starts.long() > 0, FREE, block_age)
         age = torch.where((age == FREE) | starts.any(1, keepdim=True), FREE, age + n_steps)
-        hidden, age = torch.cat([hidden, u], dim=1), torch.cat([age, block_age], dim=1)
+        return self._drop_expired(layer, torch.cat([hidden, u], dim=1), torch.cat([age, block_age], dim=1))
+
+    def _drop_expired(self, layer: int, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
+        """What the next step can still read, with one slot free for it."""
         age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
         return self._pack(hidden, age, headroom=1)
 
