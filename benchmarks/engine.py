@@ -29,7 +29,7 @@ ACTION_ROWS = 256
 
 
 @njit
-def step_many(  # noqa: PLR0917 (compiled code is called by position)
+def step_many(
     steps: int,
     actions: npt.NDArray[np.int64],
     state: npt.NDArray[np.int64],

@@ -75,22 +75,22 @@ def recurrent_ppo() -> BaseAlgorithm:
     )
 
 
-AGENTS: dict[str, Callable[[], BaseAlgorithm]] = {
-    "none": lambda: memspan_agent("none"),
-    "lstm": lambda: memspan_agent("lstm"),
-    "sb3-contrib RecurrentPPO, LSTM": recurrent_ppo,
-    "transformer-xl, memory 200": lambda: memspan_agent("transformer-xl"),
-    "transformer-xl, memory 200, 3 epochs, 4 heads": lambda: more_work(),
-    "expire-span, at the start": lambda: memspan_agent("expire-span"),
-    "expire-span, having forgotten": lambda: memspan_agent("expire-span", initial_span=0.02),
-}
-
-
 def more_work() -> BaseAlgorithm:
     """Transformer-XL with the update of the usual size instead of the preset's."""
     config = RunConfig(**preset(ENV, "transformer-xl"))
     settings = config.memory_kwargs | {"n_heads": 4, "n_frequencies": 8}
     return make_model(replace(config, n_epochs=3, memory_kwargs=settings))
+
+
+AGENTS: dict[str, Callable[[], BaseAlgorithm]] = {
+    "none": lambda: memspan_agent("none"),
+    "lstm": lambda: memspan_agent("lstm"),
+    "sb3-contrib RecurrentPPO, LSTM": recurrent_ppo,
+    "transformer-xl, memory 200": lambda: memspan_agent("transformer-xl"),
+    "transformer-xl, memory 200, 3 epochs, 4 heads": more_work,
+    "expire-span, at the start": lambda: memspan_agent("expire-span"),
+    "expire-span, having forgotten": lambda: memspan_agent("expire-span", initial_span=0.02),
+}
 
 
 def measure(make: Callable[[], BaseAlgorithm], warm_up: int, rollouts: int) -> float:

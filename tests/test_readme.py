@@ -10,7 +10,9 @@ from memspan import cli
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-SHELL = re.findall(r"^(memspan .*?)(?:\s+#.*)?$", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.M)
+SHELL = re.findall(
+    r"^(memspan .*?)(?:\s+#.*)?$", "\n".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL)), re.M
+)
 SMALL = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8"
 
 
@@ -23,7 +25,7 @@ def test_there_are_examples() -> None:
 @pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped")
 def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    exec(compile(code.replace("20_000", "64"), "README.md", "exec"), {})  # noqa: S102
+    exec(compile(code.replace("20_000", "64"), "README.md", "exec"), {})
 
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

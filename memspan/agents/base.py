@@ -117,7 +117,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         n_rollout_steps: int,
     ) -> bool:
         """Fills the buffer; see SB3's `OnPolicyAlgorithm.collect_rollouts`."""
-        assert isinstance(rollout_buffer, MemoryRolloutBuffer) and self._last_obs is not None
+        assert isinstance(rollout_buffer, MemoryRolloutBuffer)
+        assert self._last_obs is not None
         assert self._last_episode_starts is not None
         self.policy.set_training_mode(False)
         if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:

@@ -42,7 +42,7 @@ class MemoryRolloutBuffer(RolloutBuffer):
         """Yields every environment once, in `n_minibatches` sets drawn anew at each call."""
         if not self.full:
             raise RuntimeError("the rollout is not complete")
-        for rows in np.array_split(np.random.permutation(self.n_envs), n_minibatches):
+        for rows in np.array_split(torch.randperm(self.n_envs).numpy(), n_minibatches):
             yield self._block(np.sort(rows))
 
     def _block(self, rows: np.ndarray) -> Block:

@@ -117,7 +117,7 @@ def observe(state: I64, views: U8, obs: U8) -> None:
 
 
 @njit(cache=True)
-def step(  # noqa: PLR0917 (compiled code is called by position)
+def step(
     actions: I64,
     state: I64,
     rng: U64,

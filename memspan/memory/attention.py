@@ -50,9 +50,7 @@ class AttentionLayer(nn.Module):
 
     frequencies: Tensor
 
-    def __init__(
-        self, width: int, n_heads: int, n_frequencies: int, horizon: int, ff_factor: int
-    ) -> None:
+    def __init__(self, width: int, n_heads: int, n_frequencies: int, horizon: int, ff_factor: int) -> None:
         super().__init__()
         if width % n_heads:
             raise ValueError(f"n_heads={n_heads}: must divide the width {width}")
@@ -100,7 +98,7 @@ class AttentionLayer(nn.Module):
             x: (B, T, D) input of the layer.
             u: (B, T, D) `normalise(x)`.
             hidden: (B, S, D) cached slots; a row's used ones are the last.
-            birth: (B, K) time of each key, slots before block, the block's first step being 0; -inf: not used.
+            birth: (B, K) time of each key, slots before block; 0 is the block's first step, -inf: not used.
             bias: (B, T, K) added to the scores: -inf where a key must not be read.
             pieces: see `memspan.memory.block_attention`; None: dense attention.
 

@@ -35,9 +35,7 @@ class Piece(NamedTuple):
     """Where column `left` of the row stands among the packed keys."""
 
 
-def cut_block(
-    episode_starts: Tensor, n_cached: list[int], n_columns: int, longest: int = 64
-) -> list[Piece]:
+def cut_block(episode_starts: Tensor, n_cached: list[int], n_columns: int, longest: int = 64) -> list[Piece]:
     """Pieces of a block, row after row.
 
     Args:

@@ -118,7 +118,9 @@ class LSTM(Memory):
         for n in range(self.lstm.num_layers):
             weights = [getattr(self.lstm, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih")]
             hidden, cell = (torch.where(carried, state[name][row, n], 0.0) for name in new_state)
-            out, cells = packed_lstm(F.linear(out, weights[0], weights[2]), weights[1], hidden, cell, batch_sizes)
+            out, cells = packed_lstm(
+                F.linear(out, weights[0], weights[2]), weights[1], hidden, cell, batch_sizes
+            )
             new_state["hidden"].append(out.detach()[last])
             new_state["cell"].append(cells[last])
         unpacked = out[unpack].view(n_rows, n_steps, -1).transpose(0, 1)

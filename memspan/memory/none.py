@@ -38,9 +38,7 @@ class NoMemory(Memory):
     def __init__(self, width: int, config: NoneConfig | None = None) -> None:
         super().__init__(width)
         config = config or NoneConfig()
-        self.layers = nn.Sequential(
-            *(FeedForward(width, config.ff_factor) for _ in range(config.n_layers))
-        )
+        self.layers = nn.Sequential(*(FeedForward(width, config.ff_factor) for _ in range(config.n_layers)))
         self.norm = nn.LayerNorm(width)
 
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
@@ -51,9 +49,7 @@ class NoMemory(Memory):
         self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
     ) -> MemoryOutput:
         features = self.norm(self.layers(x))
-        return MemoryOutput(
-            features, state, stats={"effective_memory": x.new_zeros(x.shape[:-1])}
-        )
+        return MemoryOutput(features, state, stats={"effective_memory": x.new_zeros(x.shape[:-1])})
 
     @property
     def capacity(self) -> float:

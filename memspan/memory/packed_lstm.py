@@ -34,7 +34,9 @@ class _PackedLSTM(torch.autograd.Function):
         hiddens = torch.empty_like(cells)
         weight_t = weight.t()
         h, c = hidden, cell
-        per_step = zip(*(torch.split(each, batch_sizes) for each in (from_input, gates, cells, hiddens)), strict=True)
+        per_step = zip(
+            *(torch.split(each, batch_sizes) for each in (from_input, gates, cells, hiddens)), strict=True
+        )
         for add, gate, cell_out, hidden_out in per_step:
             n = len(add)
             torch.addmm(add, h[:n], weight_t, out=gate)
@@ -70,9 +72,7 @@ class _PackedLSTM(torch.autograd.Function):
         per_step = zip(
             *(
                 torch.split(each, sizes)
-                for each in (
-                    grads[0], hidden_per_cell, hidden_per_gate, cell_per_gate, f, grad_gates
-                )
+                for each in (grads[0], hidden_per_cell, hidden_per_gate, cell_per_gate, f, grad_gates)
             ),
             strict=True,
         )

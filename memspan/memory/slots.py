@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.attention import AttentionLayer
-from memspan.memory.block_attention import cut_block
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State
+from memspan.memory.block_attention import cut_block
 
 NEVER = float("inf")
 FREE = -1

