@@ -16,8 +16,8 @@ What is remembered: the inputs of each layer whose span is not over, without gra
 computed from them anew, with today's w and b, so that the predictor learns from however old a memory.
 State: see `memspan.memory.slots`; S follows what is kept.
 
-Where we differ from the paper: a pre-norm layer, h_i is the normalised input, and positions are those of
-`memspan.memory.attention`.
+Where we differ from the paper: a pre-norm layer, h_i is the normalised input, positions are those of
+`memspan.memory.attention`, and the span predictor is centred (`SpanPredictor`).
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ class SpanPredictor(nn.Module):
     def move_centre(self, slots: Tensor) -> None:
         """Follows the average of memories (B, T, D), and corrects the bias so that no span changes."""
         step = (1 - self.momentum) * (slots.mean((0, 1)) - self.centre)
-        self.centre += step
+        self.centre = self.centre + step  # a graph may still hold the old one
         self.bias += self.weight @ step / len(self.weight)
 
 

@@ -34,7 +34,7 @@ def build(member: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Mem
         for parameter in memory.parameters():
             if parameter.requires_grad:
                 parameter.add_(0.4 * torch.randn_like(parameter))
-    return memory
+    return memory.eval()  # training moves what expire-span takes for the average memory
 
 
 def fresh(memory: Memory, batch_size: int) -> State:

@@ -29,7 +29,7 @@ def window(memory: TransformerXL) -> Mask:
 def span_of(memory: ExpireSpan, layer: int, slot: Tensor) -> Tensor:
     """e = L sigmoid(w.h + b), or L sigmoid((w.h + b) / R)."""
     predictor = memory.span_predictors[layer]
-    logit = predictor.weight[0] @ slot + predictor.bias[0]
+    logit = predictor.weight @ (slot - predictor.centre) + len(slot) * predictor.bias
     if memory.logit_scale != 1:
         logit = logit / memory.ramp
     return memory.max_span / (1 + torch.exp(-logit))

@@ -19,7 +19,7 @@ def expire_span(width: int = 8, **settings: Any) -> ExpireSpan:
     torch.manual_seed(0)
     memory = make_memory("expire-span", width, settings)
     assert isinstance(memory, ExpireSpan)
-    return memory.double()
+    return memory.double().eval()  # training moves the predictors' centres
 
 
 def set_spans(memory: ExpireSpan, span: float) -> None:
@@ -28,7 +28,8 @@ def set_spans(memory: ExpireSpan, span: float) -> None:
     with torch.no_grad():
         for predictor in memory.span_predictors:
             predictor.weight.zero_()
-            predictor.bias.fill_(logit)
+            predictor.centre.zero_()
+            predictor.bias.fill_(logit / memory.width)
 
 
 def no_starts(n_steps: int, n_rows: int) -> Tensor:
@@ -109,7 +110,7 @@ def test_spans_are_computed_with_todays_predictor() -> None:
     row = run_row(memory, expiring(memory), x[:, 0], no_starts(6, 1)[:, 0])
     with torch.no_grad():
         for predictor in memory.span_predictors:
-            predictor.bias -= 0.7  # spans only get shorter: all that matters is still cached
+            predictor.bias -= 0.7 / memory.width  # spans only get shorter: all that matters is still cached
     slow = run_row(memory, expiring(memory), x_after[:, 0], no_starts(4, 1)[:, 0], later(row.kept, 6))
     expected = torch.stack(slow.features)[:, None]
     close(memory(x_after, out.state, no_starts(4, 1)).features, expected)
@@ -192,7 +193,7 @@ def test_compact_gives_back_what_steps_have_freed() -> None:
         state = memory.step(now, state, no_starts(1, 2)[0]).state
     assert n_slots(state) > 60
     compact = memory.compact(state)
-    assert n_slots(compact) == 15  # what the next step can still read, and a free slot for itself
+    assert n_slots(compact) == 14  # what the next step can still read, and a free slot for itself
     x = features(5, 2)
     torch.testing.assert_close(
         memory(x, compact, no_starts(5, 2)).features, memory(x, state, no_starts(5, 2)).features
@@ -309,3 +310,42 @@ def test_large_spans_and_many_starts_in_single_precision() -> None:
     assert out.stats["effective_memory"][:, 0].tolist() == [0] * 380 + list(range(1, 21))
     alone = memory(x[379:], memory.initial_state(1), episode_starts[379:])
     torch.testing.assert_close(out.features[379:], alone.features, atol=1e-4, rtol=1e-4)
+
+
+def test_moving_the_centre_moves_no_span() -> None:
+    memory = expire_span(max_span=40)
+    predictor = memory.span_predictors[0]
+    with torch.no_grad():
+        predictor.weight.normal_()
+    slots = features(7, 2).transpose(0, 1) + 3
+    before = memory.spans(0, slots)
+    predictor.move_centre(slots)
+    assert predictor.centre.norm() > 0.01
+    torch.testing.assert_close(memory.spans(0, slots), before)
+    for _ in range(2000):
+        predictor.move_centre(slots)
+    torch.testing.assert_close(predictor.centre, slots.mean((0, 1)))
+    torch.testing.assert_close(memory.spans(0, slots), before)
+
+
+def test_only_training_moves_the_centre() -> None:
+    memory = expire_span(max_span=40)
+    predictor = memory.span_predictors[0]
+    x = features(7, 2) + 3
+    with torch.no_grad():
+        memory.train()(x, fresh(memory, 2), no_starts(7, 2))
+    memory.eval()(x, fresh(memory, 2), no_starts(7, 2))
+    assert predictor.centre.norm() == 0
+    memory.train()(x, fresh(memory, 2), no_starts(7, 2))
+    assert predictor.centre.norm() > 0
+
+
+def test_the_penalty_moves_the_bias_and_not_the_weights() -> None:
+    """Where all memories are alike, and what the predictor learns from is centred."""
+    memory = expire_span(max_span=40, n_layers=1)
+    predictor = memory.span_predictors[0]
+    x = features(1, 1).expand(9, 1, -1)
+    predictor.centre = torch.nn.functional.layer_norm(x[0, 0], (memory.width,))
+    memory(x, fresh(memory, 1), no_starts(9, 1)).losses["span"].mean().backward()
+    assert predictor.bias.grad > 1
+    torch.testing.assert_close(predictor.weight.grad, torch.zeros(memory.width, dtype=torch.float64))
