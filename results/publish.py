@@ -67,7 +67,10 @@ def main() -> None:
     runs, folder = Path(sys.argv[1]), Path(sys.argv[2])
     for env in sorted(path for path in runs.iterdir() if path.is_dir()):
         done = sorted(path.parent for path in env.glob("*/*/evaluation.json"))
-        found = {f"{run.parent.name}/{run.name}": publish(run, folder / env.name / run.relative_to(env)) for run in done}
+        found = {
+            f"{run.parent.name}/{run.name}": publish(run, folder / env.name / run.relative_to(env))
+            for run in done
+        }
         print(f"\n{env.name}\n\n{table(found)}")
 
 

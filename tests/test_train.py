@@ -90,7 +90,7 @@ def test_config_tells_every_setting(finished: Path) -> None:
     assert config.env_kwargs == {"max_length": 5}
     assert config.memory_kwargs["n_heads"] == 2
     assert config.memory_kwargs["max_span"] == 256
-    assert config.gamma == 0.995  # the preset's
+    assert config.gamma == 0.99  # the preset's
 
 
 def test_tensorboard_tags(finished: Path) -> None:
@@ -305,7 +305,7 @@ def test_foreign_safetensors(stopped: Path, capsys: pytest.CaptureFixture[str]) 
         ("max_length: 5", "max_length: 6", ["env_kwargs.max_length=5", "here 6"]),
         ("memory: expire-span", "memory: tent", ["memory='tent'"]),
         ("seed: 0", "sed: 0", ["config.yaml", "sed=0", "no such setting"]),
-        ("gamma: 0.995", "gamma: high", ["gamma='high'"]),
+        ("gamma: 0.99", "gamma: high", ["gamma='high'"]),
     ],
 )
 def test_config_that_was_edited(

@@ -28,6 +28,7 @@ from toys import ACTIONS, MEMORIES, OBSERVATIONS, Toy, corridors
 import memspan.envs  # noqa: F401  (registers ids)
 from memspan.agents import MemoryA2C, MemoryPolicy, MemoryPPO, VecEnvAdapter
 from memspan.agents.base import MemoryAlgorithm
+from memspan.memory import clone_state
 
 SMALL = {"width": 16, "net_arch": [8]}
 AGENTS = [MemoryPPO, MemoryA2C]
@@ -208,7 +209,7 @@ def test_learning_goes_on_with_what_is_remembered() -> None:
     """Episodes that are under way are not forgotten between two calls."""
     model = ppo(corridors(3, min_length=40, max_length=50))
     model.learn(24)
-    remembered = {key: value.clone() for key, value in model._memory_state.items()}
+    remembered = clone_state(model.policy.memory.compact(model._memory_state))
     model.learn(24, reset_num_timesteps=False)
     for key, value in model.rollout_buffer.initial_state.items():
         assert torch.equal(value, remembered[key])
