@@ -2,7 +2,7 @@
 
     python results/publish.py RUNS FOLDER
 
-Per run: the configuration, the evaluation, and learning curves as CSV (timesteps, success rate, effective memory).
+Per run: the configuration, the evaluation, and learning curves as CSV.
 """
 
 from __future__ import annotations
@@ -57,7 +57,8 @@ def table(evaluations: dict[str, dict[str, Any]]) -> str:
         low, high = e["success_ci"]
         lines.append(
             f"| {name} | {e['timesteps'] / 1e6:.1f} M | {e['success_rate']:.3f} | {low:.3f} to {high:.3f} "
-            f"| {e['effective_memory']:.1f} | {e['peak_memory']:.0f} | {e['capacity']:.0f} | {e['state_bytes']:,} |"
+            f"| {e['effective_memory']:.1f} | {e['peak_memory']:.0f} | {e['capacity']:.0f} "
+            f"| {e['state_bytes']:,} |"
         )
     return "\n".join(lines)
 

@@ -119,7 +119,7 @@ class SpanPredictor(nn.Module):
         """Follows the average of memories (B, T, D), and corrects the bias so that no span changes."""
         step = (1 - self.momentum) * (slots.mean((0, 1)) - self.centre)
         self.centre = self.centre + step  # a graph may still hold the old one
-        self.bias += self.weight @ step / len(self.weight)
+        self.bias.add_(self.weight @ step / len(self.weight))
 
 
 @register("expire-span")
