@@ -13,13 +13,15 @@ done
 for size in 8 16 32 64 128; do
     train --memory transformer-xl --memory.memory-size $size --name transformer-xl-m$size
 done
-PENALTIES
+for penalty in 2e-4 1e-3; do
+    train --memory expire-span --memory-loss-coef $penalty --name expire-span-$penalty
+done
 # Doors' sides drawn at random.
 for memory in none lstm transformer-xl expire-span; do
     train --env memspan/CorridorShuffled-v0 --memory $memory
 done
 
-memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-against-memory.png \
+memspan evaluate runs/results/Corridor-v0 --stochastic --figure results/corridor/success-against-memory.png \
     --length-figure results/corridor/success-by-length.png
-memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
+memspan evaluate runs/results/CorridorShuffled-v0 --stochastic --figure results/corridor/shuffled.png
 python results/publish.py runs/results results/corridor
