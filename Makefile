@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(DEMO_MEMORIES:%=$(DEMO)/%.trained)
-	$(BIN)/memspan evaluate $(DEMO)/runs --episodes 1000 --figure $(DEMO)/success-against-memory.png
+	$(BIN)/memspan evaluate $(DEMO)/runs --episodes 1000 --stochastic --figure $(DEMO)/success-against-memory.png
 	@echo "The figure: $(DEMO)/success-against-memory.png"
 
 # A run that was interrupted goes on; one that is done is left alone.
@@ -44,7 +44,7 @@ $(DEMO)/%.trained: $(INSTALLED)
 	@touch $@
 
 DEMO_FLAGS_none := --total-timesteps 150000
-DEMO_FLAGS_lstm := --total-timesteps 400000 --n-steps 64 --memory.longest-dependency 20
+DEMO_FLAGS_lstm := --total-timesteps 400000 --n-envs 32 --n-steps 64 --memory.longest-dependency 20
 DEMO_FLAGS_transformer-xl := --total-timesteps 300000 --n-steps 64 --memory.memory-size 20
 DEMO_FLAGS_expire-span := --total-timesteps 500000 --n-steps 64 --memory.max-span 28 --memory.ramp 4
 
