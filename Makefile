@@ -30,7 +30,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(DEMO_MEMORIES:%=$(DEMO)/%.trained)
-	$(BIN)/memspan evaluate $(DEMO)/runs --episodes 1000 --stochastic --figure $(DEMO)/success-against-memory.png
+	$(BIN)/memspan evaluate $(DEMO)/runs --episodes 1000 --figure $(DEMO)/success-against-memory.png
 	@echo "The figure: $(DEMO)/success-against-memory.png"
 
 # A run that was interrupted goes on; one that is done is left alone.

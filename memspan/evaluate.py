@@ -64,8 +64,8 @@ class Options:
     """Environments side by side."""
     checkpoint: Literal["last", "best"] = "last"
     """Which weights: of the end, or of the best rolling success rate while training."""
-    stochastic: bool = False
-    """Draw actions as in training, instead of taking the most probable one."""
+    deterministic: bool = False
+    """Take the most probable action, instead of drawing one as in training."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     reuse: bool = False
@@ -170,7 +170,7 @@ def evaluate_run(folder: Path, options: Options, on_progress: OnProgress | None 
     try:
         env = make_env(config, n_envs, options.seed)
         try:
-            played = play_episodes(model.policy, env, options.episodes, not options.stochastic, on_progress)
+            played = play_episodes(model.policy, env, options.episodes, options.deterministic, on_progress)
         finally:
             env.close()
     except ValueError as error:
@@ -191,7 +191,7 @@ def _describe(
         seed=config.seed,
         timesteps=info.timesteps,
         checkpoint=options.checkpoint,
-        deterministic=not options.stochastic,
+        deterministic=options.deterministic,
         evaluation_seed=options.seed,
         n_envs=n_envs,
         env_kwargs=plain["env_kwargs"],

@@ -51,7 +51,7 @@ def load(folder):
 
 def test_end_to_end(tmp_path, run, capsys):
     figure, lengths = tmp_path / "plots" / "figure.png", tmp_path / "lengths"
-    args = [str(run), "--episodes", "30", "--n-envs", "8", "--stochastic"]
+    args = [str(run), "--episodes", "30", "--n-envs", "8"]
     assert main([*args, "--figure", str(figure), "--length-figure", str(lengths)]) == 0
     told = load(run)
     assert told["env"] == "memspan/Corridor-v0"
@@ -88,7 +88,7 @@ def test_end_to_end(tmp_path, run, capsys):
 def test_same_seed_same_numbers(run):
     first = []
     for seed in (7, 7, 8):
-        main([str(run), "--episodes", "40", "--stochastic", "--seed", str(seed)])
+        main([str(run), "--episodes", "40", "--seed", str(seed)])
         first.append({key: value for key, value in load(run).items() if key != "steps_per_second"})
     assert first[0] == first[1]
     assert first[0]["mean_length"] != first[2]["mean_length"]

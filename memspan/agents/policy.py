@@ -69,8 +69,9 @@ class MemoryPolicy(ActorCriticPolicy):
         if kwargs.get("use_sde"):
             raise ValueError("use_sde=True: not supported with a memory; must be False")
         if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
-            # SB3's Adam, all parameters in one kernel.
-            kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
+            # Adam with all parameters in one kernel. Its eps is torch's: the 1e-5 that SB3 and others give to
+            # PPO is more than the gradients that find a memory, one step in hundreds, and hides them.
+            kwargs["optimizer_kwargs"] = {"eps": 1e-8, "fused": True}
         self.memory_name = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width

@@ -17,7 +17,7 @@ computed from them anew, with today's w and b, so that the predictor learns from
 State: see `memspan.memory.slots`; S follows what is kept.
 
 Where we differ from the paper: a pre-norm layer, h_i is the normalised input, positions are those of
-`memspan.memory.attention`, and the span predictor is centred (`SpanPredictor`).
+`memspan.memory.attention`, and the span predictor reads standardised memories (`SpanPredictor`).
 """
 
 from __future__ import annotations
@@ -88,38 +88,49 @@ class LogRampMask(torch.autograd.Function):
 
 
 class SpanPredictor(nn.Module):
-    """w.h + b, written as w.(h - c) + D b', with c the average memory.
+    """w.z + D b', with z the memory standardised over memories in general, as by a batch norm.
 
-    The same function, but it learns differently. Nearly all memories are alike, so that with h itself the
-    penalty, which wants all spans shorter, would move w along the average memory and take those that
-    matter along. With the average removed, the penalty moves b and w is left to tell memories apart. D b'
-    lets an optimiser with steps of fixed length, like Adam, move b as fast as a sum over D weights.
+    A linear function of the memory, but one that learns differently. Nearly all memories are alike, so that
+    with h itself the penalty, which wants all spans shorter, would move w along the average memory and
+    take those that matter along. With the average removed, the penalty moves b'. And what is rare is far
+    from the average in units of the deviation: w soon gives it a span of its own. D b' lets an optimiser
+    with steps of fixed length, like Adam, move b' as fast as a sum over D weights.
 
     Args:
         width: D.
         logit: first output, whatever the memory.
     """
 
-    centre: Tensor
+    mean: Tensor
+    variance: Tensor
     momentum = 0.99
+    smallest_variance = 1e-3
 
     def __init__(self, width: int, logit: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
         self.bias = nn.Parameter(torch.tensor(logit / width))
-        self.register_buffer("centre", torch.zeros(width))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
 
     def forward(self, slots: Tensor) -> Tensor:
         """(B, K, D) memories -> (B, K) logits."""
-        constant = len(self.weight) * self.bias - self.weight @ self.centre
-        return slots @ self.weight + constant
+        weight = self.weight / self._deviation(self.variance)
+        constant = len(weight) * self.bias - weight @ self.mean
+        return slots @ weight + constant
+
+    def _deviation(self, variance: Tensor) -> Tensor:
+        return (variance + self.smallest_variance).sqrt()
 
     @torch.no_grad()
-    def move_centre(self, slots: Tensor) -> None:
-        """Follows the average of memories (B, T, D), and corrects the bias so that no span changes."""
-        step = (1 - self.momentum) * (slots.mean((0, 1)) - self.centre)
-        self.centre = self.centre + step  # a graph may still hold the old one
-        self.bias.add_(self.weight @ step / len(self.weight))
+    def follow(self, slots: Tensor) -> None:
+        """Moves mean and variance towards those of memories (B, T, D); no span changes by that."""
+        mean = torch.lerp(slots.mean((0, 1)), self.mean, self.momentum)
+        variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.momentum)
+        weight = self.weight / self._deviation(self.variance)
+        self.bias.add_(weight @ (mean - self.mean) / len(weight))
+        self.weight.copy_(weight * self._deviation(variance))
+        self.mean, self.variance = mean, variance  # new tensors: a graph may still hold the old ones
 
 
 @register("expire-span")
@@ -153,7 +164,7 @@ class ExpireSpan(SlotTransformer):
         if self.training and torch.is_grad_enabled():
             predictor = self.span_predictors[layer]
             assert isinstance(predictor, SpanPredictor)
-            predictor.move_centre(slots[:, -distance.shape[1] :].detach())
+            predictor.follow(slots[:, -distance.shape[1] :].detach())
         span = self.spans(layer, slots)
         if self.shorten_spans and self.training and torch.is_grad_enabled():
             span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))

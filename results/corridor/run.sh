@@ -21,7 +21,7 @@ for memory in none lstm transformer-xl expire-span; do
     train --env memspan/CorridorShuffled-v0 --memory $memory
 done
 
-memspan evaluate runs/results/Corridor-v0 --stochastic --figure results/corridor/success-against-memory.png \
+memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-against-memory.png \
     --length-figure results/corridor/success-by-length.png
-memspan evaluate runs/results/CorridorShuffled-v0 --stochastic --figure results/corridor/shuffled.png
+memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
 python results/publish.py runs/results results/corridor
