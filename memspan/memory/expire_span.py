@@ -115,22 +115,16 @@ class SpanPredictor(nn.Module):
 
     def forward(self, slots: Tensor) -> Tensor:
         """(B, K, D) memories -> (B, K) logits."""
-        weight = self.weight / self._deviation(self.variance)
+        weight = self.weight / (self.variance + self.smallest_variance).sqrt()
         constant = len(weight) * self.bias - weight @ self.mean
         return slots @ weight + constant
 
-    def _deviation(self, variance: Tensor) -> Tensor:
-        return (variance + self.smallest_variance).sqrt()
-
     @torch.no_grad()
     def follow(self, slots: Tensor) -> None:
-        """Moves mean and variance towards those of memories (B, T, D); no span changes by that."""
-        mean = torch.lerp(slots.mean((0, 1)), self.mean, self.momentum)
-        variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.momentum)
-        weight = self.weight / self._deviation(self.variance)
-        self.bias.add_(weight @ (mean - self.mean) / len(weight))
-        self.weight.copy_(weight * self._deviation(variance))
-        self.mean, self.variance = mean, variance  # new tensors: a graph may still hold the old ones
+        """Moves mean and variance towards those of memories (B, T, D)."""
+        # New tensors: a graph may still hold the old ones.
+        self.mean = torch.lerp(slots.mean((0, 1)), self.mean, self.momentum)
+        self.variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.momentum)
 
 
 @register("expire-span")
@@ -161,11 +155,12 @@ class ExpireSpan(SlotTransformer):
         return self.spans(layer, slots) + self.ramp
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
+        slots = slots.detach()
+        span = self.spans(layer, slots)
         if self.training and torch.is_grad_enabled():
             predictor = self.span_predictors[layer]
             assert isinstance(predictor, SpanPredictor)
-            predictor.follow(slots[:, -distance.shape[1] :].detach())
-        span = self.spans(layer, slots)
+            predictor.follow(slots[:, -distance.shape[1] :])
         if self.shorten_spans and self.training and torch.is_grad_enabled():
             span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
         bias: Tensor = LogRampMask.apply(span, distance, self.ramp)  # type: ignore[no-untyped-call]
