@@ -103,9 +103,10 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
+        remaining = self.lr_schedule(self._current_progress_remaining) / self.lr_schedule(1)
         for group in self.policy.optimizer.param_groups:
             if "own_lr" in group:
-                group["lr"] = group["own_lr"]
+                group["lr"] = group["own_lr"] * remaining
 
     # Rollouts --------------------------------------------------------------------------------------------
 

@@ -40,10 +40,12 @@ def is_picture(space: spaces.Space) -> bool:
 
 
 class SymbolExtractor(BaseFeaturesExtractor):
-    """Embeds object, colour and state of each cell and maps all cells to one vector.
+    """Embeds object, colour and state of each cell and adds up what differs from the average picture.
 
-    Embeddings followed by a linear map over all cells are one linear map of one-hot symbols, which is how
-    it is written.
+    Embeddings followed by a sum over all cells are one linear map of one-hot symbols, which is how it is
+    written. From the one-hots their average over the first training blocks is taken away: walls and floor
+    that are always there would otherwise make all observations alike, and the one cell that matters a
+    detail. Later blocks leave the average alone, so that what is learnt stays what it was.
 
     Args:
         observation_space: (V, V, 3) or (3, V, V) uint8, see `is_symbolic`.
@@ -52,6 +54,10 @@ class SymbolExtractor(BaseFeaturesExtractor):
 
     columns: Tensor
     last: Tensor
+    average: Tensor
+    n_seen: Tensor
+    n_averaged = 64
+    """Training blocks that make the average."""
 
     def __init__(self, observation_space: gym.Space, features_dim: int = 64) -> None:
         if not is_symbolic(observation_space):
@@ -63,7 +69,12 @@ class SymbolExtractor(BaseFeaturesExtractor):
         cells = torch.arange(n_cells)[:, None] * sum(N_SYMBOLS)
         self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
         self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
-        self.linear = nn.Linear(n_cells * sum(N_SYMBOLS), features_dim)
+        n_columns = n_cells * sum(N_SYMBOLS)
+        self.register_buffer("average", torch.zeros(n_columns))
+        self.register_buffer("n_seen", torch.tensor(-1))
+        self.linear = nn.Linear(n_columns, features_dim)
+        nn.init.normal_(self.linear.weight)  # as torch's embeddings
+        nn.init.zeros_(self.linear.bias)
         assert observation_space.shape is not None
         self.turned = observation_space.shape[-1] != len(N_SYMBOLS)
 
@@ -73,7 +84,15 @@ class SymbolExtractor(BaseFeaturesExtractor):
             observations = observations.permute(0, 2, 3, 1)
         index = torch.minimum(observations.flatten(1).long(), self.last) + self.columns
         one_hot = torch.zeros(len(index), self.linear.in_features, device=index.device)
-        out: Tensor = self.linear(one_hot.scatter_(1, index, 1.0)).relu()
+        one_hot.scatter_(1, index, 1.0)
+        if self.n_seen < 0:
+            # Until there is a block to learn from, the first observations have to do.
+            self.average, self.n_seen = one_hot.mean(0), self.n_seen + 1
+        out: Tensor = self.linear(one_hot - self.average).relu()
+        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
+            # After it was used: the first update starts from the features that were acted upon.
+            self.n_seen += 1
+            self.average = self.average.lerp(one_hot.mean(0), 1 / self.n_seen)
         return out
 
 

@@ -59,7 +59,7 @@ class ParameterGroup:
 
     parameters: list[nn.Parameter]
     learning_rate: float
-    """Constant learning rate of these parameters, whatever the schedule of the others."""
+    """Learning rate of these parameters at the start; it falls as that of the others does."""
 
 
 class Memory(nn.Module, ABC):

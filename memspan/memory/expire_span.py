@@ -50,7 +50,7 @@ class ExpireSpanConfig(TransformerConfig):
     penalty: Literal["new", "ramp"] = "new"
     """When a memory's span is charged: when it is made, or while it passes through its ramp."""
     span_learning_rate: float | None = None
-    """Constant learning rate of the span predictor; None: as everything else."""
+    """Learning rate of the span predictor at the start; None: as everything else."""
 
     def validate(self) -> None:
         super().validate()

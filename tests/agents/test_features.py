@@ -25,25 +25,50 @@ def box(*shape: int, dtype: type = np.uint8, high: int = 255) -> spaces.Box:
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_symbols_are_embedded_and_summed(size: int) -> None:
-    """One embedding table for each cell and channel; what they give is added up."""
+    """One embedding table for each cell and channel; what they give is added up, less what it is on average."""
     torch.manual_seed(0)
-    extractor = SymbolExtractor(box(size, size, 3), features_dim=6)
+    extractor = SymbolExtractor(box(size, size, 3), features_dim=6).eval()
+    extractor.average.uniform_()
+    extractor.n_seen.zero_()
     rng = np.random.default_rng(0)
     symbols = rng.integers(0, [N_OBJECTS, N_COLORS, N_STATES], (5, size, size, 3)).astype(np.uint8)
     per_cell = N_OBJECTS + N_COLORS + N_STATES
     weight = extractor.linear.weight.T  # (cells * per cell, features)
     expected = []
     for image in symbols:
-        total = extractor.linear.bias.clone()
+        total = extractor.linear.bias - weight.T @ extractor.average
         for cell, (kind, colour, state) in enumerate(image.reshape(-1, 3).tolist()):
             table = weight[cell * per_cell : (cell + 1) * per_cell]
-            total += table[kind] + table[N_OBJECTS + colour] + table[N_OBJECTS + N_COLORS + state]
+            total = total + table[kind] + table[N_OBJECTS + colour] + table[N_OBJECTS + N_COLORS + state]
         expected.append(total.relu())
     torch.testing.assert_close(extractor(torch.as_tensor(symbols)), torch.stack(expected))
 
 
+def test_the_average_is_that_of_the_first_training_blocks() -> None:
+    extractor = SymbolExtractor(box(1, 1, 3))
+    first = torch.tensor([1, 2, 3], dtype=torch.uint8).view(1, 1, 1, 3)
+    other = torch.tensor([4, 5, 2], dtype=torch.uint8).view(1, 1, 1, 3)
+    assert extractor.eval()(other).abs().max() == 0  # nothing to compare with
+    read = extractor.train()(torch.cat([first, first, first, other]))
+    assert read[0].abs().max() > 0.5  # with the average from before
+    assert extractor.average[1] == 0.75
+    with torch.no_grad():
+        extractor(other)
+    extractor.eval()(other)
+    assert extractor.average[1] == 0.75
+    extractor.train()(other)
+    assert extractor.average[1] == 0.375
+    for _ in range(extractor.n_averaged - 2):
+        extractor(first)
+    torch.testing.assert_close(extractor.average[1].item(), 1 - 1.25 / extractor.n_averaged)
+    extractor(other)
+    torch.testing.assert_close(extractor.average[1].item(), 1 - 1.25 / extractor.n_averaged)
+    # What is nearly always there says next to nothing.
+    assert extractor(first).abs().max() < 0.2 < extractor(other).abs().max()
+
+
 def test_numbers_beyond_the_symbols_count_as_the_last() -> None:
-    extractor = SymbolExtractor(box(3, 3, 3))
+    extractor = SymbolExtractor(box(3, 3, 3)).eval()
     last = torch.tensor([N_OBJECTS - 1, N_COLORS - 1, N_STATES - 1], dtype=torch.uint8).expand(1, 3, 3, 3)
     beyond = torch.full((1, 3, 3, 3), 255, dtype=torch.uint8)
     torch.testing.assert_close(extractor(beyond), extractor(last))
@@ -52,6 +77,7 @@ def test_numbers_beyond_the_symbols_count_as_the_last() -> None:
 def test_turned_symbols_are_turned_back() -> None:
     extractor, turned = SymbolExtractor(box(7, 7, 3)), SymbolExtractor(box(3, 7, 7))
     turned.load_state_dict(extractor.state_dict())
+    turned.eval(), extractor.eval()
     symbols = torch.randint(0, 4, (2, 7, 7, 3), dtype=torch.uint8)
     torch.testing.assert_close(turned(symbols.permute(0, 3, 1, 2)), extractor(symbols))
 

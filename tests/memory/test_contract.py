@@ -147,10 +147,9 @@ def test_no_gradient_crosses_a_start(memory: Memory) -> None:
     assert (grad[:4] == 0).all()
     assert (grad[:, 1:] == 0).all()  # nor does it reach other rows
     assert (grad[4:, 0].abs().sum(-1) > 0).all()
-    if out.losses:
-        total = sum(value[4:, 0].sum() for value in out.losses.values())
-        (grad,) = torch.autograd.grad(total, x, retain_graph=True)
-        assert (grad[:4] == 0).all()
+    for loss in out.losses.values():
+        (reached,) = torch.autograd.grad(loss[4:, 0].sum(), x, retain_graph=True, allow_unused=True)
+        assert reached is None or (reached[:4] == 0).all()
     # Within an episode it flows, to the step before at least.
     (grad,) = torch.autograd.grad(out.features[5, 0].square().sum(), x)
     if memory.capacity:
@@ -284,6 +283,9 @@ def test_one_row_and_one_step(memory: Memory) -> None:
 
 def test_gradients_are_those_of_the_outputs(memory: Memory) -> None:
     """Finite differences of features and losses of a block, with a start and a warm state."""
+    with torch.no_grad():
+        for predictor in getattr(memory, "span_predictors", ()):
+            predictor.weight.zero_()  # spans pass no gradient on to what they are read from, on purpose
     state, episode_starts = warm(memory), starts("middle", 5, ROWS)
 
     def run(x: Tensor) -> tuple[Tensor, ...]:

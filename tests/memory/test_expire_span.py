@@ -19,7 +19,7 @@ def expire_span(width: int = 8, **settings: Any) -> ExpireSpan:
     torch.manual_seed(0)
     memory = make_memory("expire-span", width, settings)
     assert isinstance(memory, ExpireSpan)
-    return memory.double().eval()  # training moves the predictors' centres
+    return memory.double().eval()  # training moves what the predictors call average
 
 
 def set_spans(memory: ExpireSpan, span: float) -> None:
@@ -28,7 +28,7 @@ def set_spans(memory: ExpireSpan, span: float) -> None:
     with torch.no_grad():
         for predictor in memory.span_predictors:
             predictor.weight.zero_()
-            predictor.centre.zero_()
+            predictor.mean.zero_()
             predictor.bias.fill_(logit / memory.width)
 
 
@@ -312,40 +312,61 @@ def test_large_spans_and_many_starts_in_single_precision() -> None:
     torch.testing.assert_close(out.features[379:], alone.features, atol=1e-4, rtol=1e-4)
 
 
-def test_moving_the_centre_moves_no_span() -> None:
+def test_the_predictor_follows_the_average_memory() -> None:
     memory = expire_span(max_span=40)
     predictor = memory.span_predictors[0]
+    slots = 3 * features(7, 2).transpose(0, 1) + 3
+    for _ in range(2000):
+        predictor.follow(slots)
+    flat = slots.flatten(0, 1)
+    torch.testing.assert_close(predictor.mean, flat.mean(0))
+    torch.testing.assert_close(predictor.variance, flat.var(0, correction=0))
     with torch.no_grad():
         predictor.weight.normal_()
-    slots = features(7, 2).transpose(0, 1) + 3
-    before = memory.spans(0, slots)
-    predictor.move_centre(slots)
-    assert predictor.centre.norm() > 0.01
-    torch.testing.assert_close(memory.spans(0, slots), before)
-    for _ in range(2000):
-        predictor.move_centre(slots)
-    torch.testing.assert_close(predictor.centre, slots.mean((0, 1)))
-    torch.testing.assert_close(memory.spans(0, slots), before)
+    torch.testing.assert_close(predictor(slots).mean(), memory.width * predictor.bias)
 
 
-def test_only_training_moves_the_centre() -> None:
+def test_only_training_moves_the_average() -> None:
     memory = expire_span(max_span=40)
     predictor = memory.span_predictors[0]
     x = features(7, 2) + 3
     with torch.no_grad():
         memory.train()(x, fresh(memory, 2), no_starts(7, 2))
     memory.eval()(x, fresh(memory, 2), no_starts(7, 2))
-    assert predictor.centre.norm() == 0
+    assert predictor.mean.norm() == 0
+    assert (predictor.variance == 1).all()
     memory.train()(x, fresh(memory, 2), no_starts(7, 2))
-    assert predictor.centre.norm() > 0
+    assert predictor.mean.norm() > 0
+    assert (predictor.variance != 1).all()
+
+
+def test_a_block_is_read_with_the_average_from_before_it() -> None:
+    """So that the first update starts from the policy that acted."""
+    memory = expire_span(max_span=12, n_layers=1)
+    with torch.no_grad():
+        memory.span_predictors[0].weight.normal_()
+    x = features(30, 2) + 3
+    before = memory(x, fresh(memory, 2), no_starts(30, 2)).features
+    torch.testing.assert_close(memory.train()(x, fresh(memory, 2), no_starts(30, 2)).features, before)
 
 
 def test_the_penalty_moves_the_bias_and_not_the_weights() -> None:
-    """Where all memories are alike, and what the predictor learns from is centred."""
+    """Where all memories are alike, and what the predictor learns from is standardised."""
     memory = expire_span(max_span=40, n_layers=1)
     predictor = memory.span_predictors[0]
     x = features(1, 1).expand(9, 1, -1)
-    predictor.centre = torch.nn.functional.layer_norm(x[0, 0], (memory.width,))
+    predictor.mean = torch.nn.functional.layer_norm(x[0, 0], (memory.width,))
     memory(x, fresh(memory, 1), no_starts(9, 1)).losses["span"].mean().backward()
     assert predictor.bias.grad > 1
     torch.testing.assert_close(predictor.weight.grad, torch.zeros(memory.width, dtype=torch.float64))
+
+
+def test_spans_do_not_shape_the_memories() -> None:
+    memory = expire_span(max_span=40)
+    with torch.no_grad():
+        for predictor in memory.span_predictors:
+            predictor.weight.normal_()
+    x = features(9, 1).requires_grad_()
+    loss = memory(x, fresh(memory, 1), no_starts(9, 1)).losses["span"].sum()
+    with pytest.raises(RuntimeError, match="not have been used"):
+        torch.autograd.grad(loss, x)
