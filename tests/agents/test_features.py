@@ -25,7 +25,7 @@ def box(*shape: int, dtype: type = np.uint8, high: int = 255) -> spaces.Box:
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_symbols_are_embedded_and_summed(size: int) -> None:
-    """One embedding table for each cell and channel; what they give is added up, less what it is on average."""
+    """One embedding table for each cell and channel; what they give is added up, less the average."""
     torch.manual_seed(0)
     extractor = SymbolExtractor(box(size, size, 3), features_dim=6).eval()
     extractor.average.uniform_()
