@@ -71,7 +71,7 @@ class MemoryPolicy(ActorCriticPolicy):
         if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
             # Adam with all parameters in one kernel. Its eps is torch's: the 1e-5 that SB3 and others give to
             # PPO is more than the gradients that find a memory, one step in hundreds, and hides them.
-            kwargs["optimizer_kwargs"] = {"eps": 1e-8, "fused": True}
+            kwargs["optimizer_kwargs"] = {"eps": 1e-8, "betas": (0.9, 0.99), "fused": True}
         self.memory_name = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width

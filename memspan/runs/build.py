@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import gymnasium as gym
 import numpy as np
 import torch
+from stable_baselines3.common.utils import LinearSchedule
 
 from memspan.agents import MemoryPPO, VecEnvAdapter
 from memspan.memory import make_memory
@@ -51,13 +52,13 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         env: where it acts; None: `make_env(config)`.
         tensorboard: folder for TensorBoard's events; None: none.
     """
-    start, end = config.learning_rate, config.final_learning_rate
+    final_coef = config.final_memory_loss_coef
     return MemoryPPO(
         "MemoryPolicy",
         env if env is not None else make_env(config),
         memory=config.memory,
         memory_kwargs=config.memory_kwargs,
-        learning_rate=lambda remaining: end + (start - end) * remaining,
+        learning_rate=LinearSchedule(config.learning_rate, config.final_learning_rate, 1.0),
         n_steps=config.n_steps,
         n_minibatches=config.n_minibatches,
         n_epochs=config.n_epochs,
@@ -69,7 +70,9 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         max_grad_norm=config.max_grad_norm,
-        memory_loss_coef=config.memory_loss_coef,
+        memory_loss_coef=LinearSchedule(
+            config.memory_loss_coef, config.memory_loss_coef if final_coef is None else final_coef, 1.0
+        ),
         memory_loss_gate=config.memory_loss_gate,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),

@@ -63,7 +63,9 @@ class RunConfig:
     min_advantage_std: float = 0.05
     """Floor of that deviation."""
     memory_loss_coef: float = 0.0
-    """Weight of the memory's own losses, like Expire-Span's penalty."""
+    """Weight of the memory's own losses, like Expire-Span's penalty, at the start."""
+    final_memory_loss_coef: float | None = None
+    """Weight of the memory's own losses at the end, linear in between; None: as at the start."""
     memory_loss_gate: float | None = None
     """Success rate above which they come in, in full at 1; None: always."""
     stats_window_size: int = 300
@@ -132,6 +134,10 @@ _RULES: dict[str, Rule] = {
     "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
+    "final_memory_loss_coef": (
+        lambda value: value is None or (_is_number(value) and value >= 0),
+        "None or a number of at least 0",
+    ),
     "memory_loss_gate": (
         lambda value: value is None or (_is_number(value) and 0 <= value < 1),
         "None or a number from 0 to 1, 1 excluded",
