@@ -71,6 +71,7 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["--learning-rate", "0"], ["learning_rate=0.0", "above 0"]),
         (["--gamma", "1.5"], ["gamma=1.5", "0 to 1"]),
         (["--memory-loss-gate", "1"], ["memory_loss_gate=1.0", "1 excluded"]),
+        (["--memory-target", "0"], ["memory_target=0.0", "above 0"]),
         (["--device", "abacus"], ["device='abacus'"]),
         (["--name", "../x"], ["name='../x'"]),
         (["--resume", "no/such/run"], ["no/such/run is not a run folder", "config.yaml"]),

@@ -29,6 +29,11 @@ ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.Multi
 Self = TypeVar("Self", bound="MemoryAlgorithm")
 
 
+def _clip(value: float) -> float:
+    """To 0..1."""
+    return min(max(value, 0.0), 1.0)
+
+
 class MemoryAlgorithm(OnPolicyAlgorithm):
     """Collects rollouts with a memory; subclasses say how to learn from them."""
 
@@ -46,6 +51,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         memory_kwargs: dict[str, Any] | None,
         memory_loss_coef: float | Schedule,
         memory_loss_gate: float | None,
+        memory_target: float | None,
         normalize_advantage: bool,
         min_advantage_std: float,
         _init_setup_model: bool = True,
@@ -58,6 +64,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         make_config(memory, self.memory_kwargs)  # bad settings are refused before anything is built
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
+        self.memory_target = memory_target
+        self._effective_memory = float("inf")
         self.normalize_advantage = normalize_advantage
         self.min_advantage_std = min_advantage_std
         self._memory_state: State | None = None
@@ -204,6 +212,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             stacked = torch.stack(values)
             self.logger.record(f"memory/{name}", stacked.mean().item())
             if name == "effective_memory":
+                self._effective_memory = stacked.mean().item()
                 self.logger.record("memory/peak_memory", stacked.max().item())
         self.logger.record("memory/capacity", self.policy.memory.capacity)
 
@@ -229,14 +238,16 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         """Today's coefficient of the memory's own losses.
 
         With a gate, the losses come in as the success rate rises from the gate to 1, and go again when it
-        falls: a memory only gives up what the task can spare.
+        falls: a memory only gives up what the task can spare. With a target, they go as the effective
+        memory falls from twice the target to the target: a memory gives up no more than it is asked for.
         """
         coefficient = self.memory_loss_schedule(self._current_progress_remaining)
-        if self.memory_loss_gate is None:
-            return coefficient
-        success = safe_mean(self.ep_success_buffer) if self.ep_success_buffer else 0.0
-        gate = (success - self.memory_loss_gate) / (1 - self.memory_loss_gate)
-        return coefficient * min(max(float(gate), 0.0), 1.0)
+        if self.memory_loss_gate is not None:
+            success = float(safe_mean(self.ep_success_buffer)) if self.ep_success_buffer else 0.0
+            coefficient *= _clip((success - self.memory_loss_gate) / (1 - self.memory_loss_gate))
+        if self.memory_target is not None:
+            coefficient *= _clip(self._effective_memory / self.memory_target - 1)
+        return coefficient
 
     def _memory_loss(self, evaluated: Evaluated) -> Tensor:
         """Sum of the memory's own losses, each the mean over steps."""

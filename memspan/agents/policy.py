@@ -92,10 +92,10 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory = memory
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
-        groups += [
-            {"params": group.parameters, "lr": group.learning_rate, "own_lr": group.learning_rate}
-            for group in memory.parameter_groups()
-        ]
+        for group in memory.parameter_groups():
+            settings = group.optimizer_settings if issubclass(self.optimizer_class, torch.optim.Adam) else {}
+            rate = group.learning_rate
+            groups.append({"params": group.parameters, "lr": rate, "own_lr": rate, **settings})
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

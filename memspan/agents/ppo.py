@@ -39,6 +39,7 @@ class MemoryPPO(MemoryAlgorithm):
         memory_loss_coef: weight of the memory's own losses, like Expire-Span's penalty.
         memory_loss_gate: success rate above which they come in, in full at 1; None: always. The success
             rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
+        memory_target: effective memory at which they are gone, in full at twice as much; None: no target.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.
@@ -69,6 +70,7 @@ class MemoryPPO(MemoryAlgorithm):
         max_grad_norm: float = 0.5,
         memory_loss_coef: float | Schedule = 0.0,
         memory_loss_gate: float | None = None,
+        memory_target: float | None = None,
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -90,6 +92,7 @@ class MemoryPPO(MemoryAlgorithm):
             memory_kwargs,
             memory_loss_coef,
             memory_loss_gate,
+            memory_target,
             normalize_advantage,
             min_advantage_std,
             learning_rate=learning_rate,

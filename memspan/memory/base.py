@@ -60,6 +60,8 @@ class ParameterGroup:
     parameters: list[nn.Parameter]
     learning_rate: float
     """Learning rate of these parameters at the start; it falls as that of the others does."""
+    optimizer_settings: dict[str, Any] = field(default_factory=dict)
+    """What else of Adam is theirs."""
 
 
 class Memory(nn.Module, ABC):

@@ -41,8 +41,8 @@ class ExpireSpanConfig(TransformerConfig):
     """L: longest span in steps. Leave slack over the longest gap: a span only approaches L."""
     ramp: int = 16
     """R: steps over which an expiring memory fades."""
-    initial_span: float = 0.5
-    """First spans as a fraction of max_span."""
+    initial_span: float = 0.9
+    """First spans as a fraction of max_span; above 0.5, see `SpanPredictor`."""
     divide_logit_by_ramp: bool = False
     """e = L sigmoid((w.h + b) / R): for an L of thousands, where a small step of w would move spans far."""
     shorten_spans: bool = False
@@ -88,13 +88,16 @@ class LogRampMask(torch.autograd.Function):
 
 
 class SpanPredictor(nn.Module):
-    """w.z + D b', with z the memory standardised over memories in general, as by a batch norm.
+    """w.z + D b' / 4, with z the memory standardised over memories in general, as by a batch norm.
 
-    A linear function of the memory, but one that learns differently. Nearly all memories are alike, so that
-    with h itself the penalty, which wants all spans shorter, would move w along the average memory and
-    take those that matter along. With the average removed, the penalty moves b'. And what is rare is far
-    from the average in units of the deviation: w soon gives it a span of its own. D b' lets an optimiser
-    with steps of fixed length, like Adam, move b' as fast as a sum over D weights.
+    A linear function of the memory, but one that learns differently. The penalty's gradient goes with the
+    slope of the sigmoid. On average z is 0, so that where all slopes are equal the penalty moves b' alone;
+    and as the spans of the many fall from near L, where slopes are small, to L / 2, where they are
+    steepest, w is moved so that what is rare, far from the average, gets longer spans than before. Only
+    below L / 2 it turns against the rare. So first spans near L separate the two before any is too short.
+
+    The factor D / 4 sets the pace of b' under an optimiser with steps of fixed length, like Adam: faster
+    than one weight of w, slower than all of them together on a rare memory.
 
     Args:
         width: D.
@@ -109,14 +112,14 @@ class SpanPredictor(nn.Module):
     def __init__(self, width: int, logit: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
-        self.bias = nn.Parameter(torch.tensor(logit / width))
+        self.bias = nn.Parameter(torch.tensor(4 * logit / width))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, slots: Tensor) -> Tensor:
         """(B, K, D) memories -> (B, K) logits."""
         weight = self.weight / (self.variance + self.smallest_variance).sqrt()
-        constant = len(weight) * self.bias - weight @ self.mean
+        constant = len(weight) * self.bias / 4 - weight @ self.mean
         return slots @ weight + constant
 
     @torch.no_grad()
@@ -177,4 +180,8 @@ class ExpireSpan(SlotTransformer):
     def parameter_groups(self) -> list[ParameterGroup]:
         if self.span_learning_rate is None:
             return []
-        return [ParameterGroup(list(self.span_predictors.parameters()), self.span_learning_rate)]
+        # Adam divides out how large gradients are: without an eps above their noise, spans would wander at
+        # full pace before there is a penalty or a use for memory.
+        return [
+            ParameterGroup(list(self.span_predictors.parameters()), self.span_learning_rate, {"eps": 1e-3})
+        ]

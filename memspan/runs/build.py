@@ -52,7 +52,6 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         env: where it acts; None: `make_env(config)`.
         tensorboard: folder for TensorBoard's events; None: none.
     """
-    final_coef = config.final_memory_loss_coef
     return MemoryPPO(
         "MemoryPolicy",
         env if env is not None else make_env(config),
@@ -70,10 +69,9 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         ent_coef=config.ent_coef,
         vf_coef=config.vf_coef,
         max_grad_norm=config.max_grad_norm,
-        memory_loss_coef=LinearSchedule(
-            config.memory_loss_coef, config.memory_loss_coef if final_coef is None else final_coef, 1.0
-        ),
+        memory_loss_coef=config.memory_loss_coef,
         memory_loss_gate=config.memory_loss_gate,
+        memory_target=config.memory_target,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),
         policy_kwargs={"width": config.width},

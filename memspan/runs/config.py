@@ -63,11 +63,11 @@ class RunConfig:
     min_advantage_std: float = 0.05
     """Floor of that deviation."""
     memory_loss_coef: float = 0.0
-    """Weight of the memory's own losses, like Expire-Span's penalty, at the start."""
-    final_memory_loss_coef: float | None = None
-    """Weight of the memory's own losses at the end, linear in between; None: as at the start."""
+    """Weight of the memory's own losses, like Expire-Span's penalty."""
     memory_loss_gate: float | None = None
     """Success rate above which they come in, in full at 1; None: always."""
+    memory_target: float | None = None
+    """Effective memory at which they are gone, in full at twice as much; None: no target."""
     stats_window_size: int = 300
     """Episodes over which success rate and mean return run."""
     checkpoint_every: int = 250_000
@@ -134,9 +134,9 @@ _RULES: dict[str, Rule] = {
     "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
-    "final_memory_loss_coef": (
-        lambda value: value is None or (_is_number(value) and value >= 0),
-        "None or a number of at least 0",
+    "memory_target": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "None or a number above 0",
     ),
     "memory_loss_gate": (
         lambda value: value is None or (_is_number(value) and 0 <= value < 1),

@@ -249,6 +249,19 @@ def test_the_penalty_comes_in_with_success() -> None:
     assert model._memory_loss_coef() == 0.1
 
 
+def test_the_penalty_goes_as_the_target_is_reached() -> None:
+    model = ppo(toys(3), "expire-span", memory_loss_coef=0.1, memory_target=4)
+    model._setup_learn(100, None)
+    collect(model)
+    measured = model.logger.name_to_value["memory/effective_memory"]
+    assert model._effective_memory == measured
+    coefficients = []
+    for effective_memory in 100.0, 8.0, 5.0, 4.0, 1.0:
+        model._effective_memory = effective_memory
+        coefficients.append(model._memory_loss_coef())
+    assert coefficients == pytest.approx([0.1, 0.1, 0.025, 0.0, 0.0])
+
+
 def test_the_penalty_shortens_spans_at_a_pace_of_their_own() -> None:
     """Which falls as that of the other parameters does."""
     spans = []
