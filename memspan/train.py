@@ -27,6 +27,7 @@ from memspan.runs import (
 )
 from memspan.runs.build import spread_seed
 from memspan.runs.callbacks import CheckpointCallback, StopCallback, recent_return, recent_success
+from memspan.runs.checks import check_config
 from memspan.runs.flags import parse
 from memspan.runs.folder import checkpoint_path, numbered_checkpoints
 from memspan.runs.progress import ProgressCallback, short_count
@@ -53,7 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
         folder = tyro.cli(Resume, prog="memspan train", args=args).resume
         return resume(folder)
     config = parse(args, prog="memspan train")
-    config.validate()
+    check_config(config)
     folder = run_folder(config)
     save_config(config, folder)
     return train(config, folder)
@@ -62,7 +63,7 @@ def main(args: Sequence[str] | None = None) -> int:
 def resume(folder: Path) -> int:
     """Goes on with the run in `folder`."""
     config = load_config(folder)
-    config.validate()
+    check_config(config)
     return train(config, folder)
 
 

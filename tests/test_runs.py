@@ -27,6 +27,8 @@ from memspan.runs import (
     spread_seed,
 )
 from memspan.runs.callbacks import Score
+from memspan.runs.checks import check_config
+from memspan.runs.config import FIELDS
 from memspan.runs.environments import environment_settings, environment_spec
 from memspan.runs.flags import find_flag, parse
 from memspan.runs.presets import read_presets
@@ -61,18 +63,18 @@ TINY = RunConfig(
 )
 def test_bad_settings_are_named(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        dataclasses.replace(TINY, **change).validate()
+        check_config(dataclasses.replace(TINY, **change))
 
 
 def test_every_field_is_checked() -> None:
-    from memspan.runs import config
+    from memspan.runs import checks
 
-    assert set(config._RULES) == set(config.FIELDS)
+    assert set(checks._RULES) == set(FIELDS)
 
 
 def test_good_settings() -> None:
-    TINY.validate()
-    RunConfig().validate()
+    check_config(TINY)
+    check_config(RunConfig())
 
 
 @pytest.mark.parametrize(
@@ -123,7 +125,7 @@ def test_presets_are_valid(env: str) -> None:
     assert set(preset_blocks()[env]) <= {"default", *MEMORIES}
     for memory in MEMORIES:
         config = RunConfig(**preset(env, memory))
-        config.validate()
+        check_config(config)
         assert config.env == env
         assert config.memory == memory
 
@@ -199,7 +201,7 @@ def test_own_environments_are_vector_engines() -> None:
 
 def test_foreign_environments_are_copies(tmp_path: Path) -> None:
     config = dataclasses.replace(TINY, env="MiniGrid-MemoryS7-v0", env_kwargs={})
-    config.validate()
+    check_config(config)
     model = make_model(config, make_env(config))
     # The mission is text, and left out.
     assert set(model.observation_space.spaces) == {"image", "direction"}
@@ -218,7 +220,7 @@ def test_settings_of_environments() -> None:
 
 def test_id_in_a_module() -> None:
     config = dataclasses.replace(TINY, env="memspan:memspan/Corridor-v0")
-    config.validate()
+    check_config(config)
     assert make_env(config).num_envs == 2
 
 

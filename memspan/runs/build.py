@@ -5,13 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import gymnasium as gym
 import numpy as np
-import torch
 from stable_baselines3.common.utils import LinearSchedule
 
 from memspan.agents import MemoryPPO, VecEnvAdapter
-from memspan.memory import make_memory
 from memspan.runs.environments import build_vector_env, check_settings, environment_spec
 
 if TYPE_CHECKING:
@@ -78,28 +75,3 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         seed=spread_seed(config.seed),
         device=config.device,
     )
-
-
-def check_device(device: str) -> None:
-    """Raises ValueError unless torch can compute on `device`."""
-    if device == "auto":
-        return
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise ValueError(
-            f"device={device!r}: not available here; must be auto or one that torch has"
-        ) from None
-
-
-def check_memory(config: RunConfig) -> None:
-    """Raises ValueError unless the memory can be built."""
-    make_memory(config.memory, config.width, config.memory_kwargs)
-
-
-def check_environment(config: RunConfig) -> None:
-    """Raises ValueError unless the environment can be built."""
-    try:
-        make_env(config, n_envs=1).close()
-    except (TypeError, AssertionError, gym.error.Error) as error:
-        raise ValueError(f"env={config.env!r} with {config.env_kwargs}: {error}") from error

@@ -124,12 +124,13 @@ def load_model(
 
     from memspan.runs.build import make_env, make_model
     from memspan.runs.checkpoint import load_checkpoint
+    from memspan.runs.checks import check_config
 
     config = load_config(folder)
     path = checkpoint_path(folder, which)
     if device is not None:
         config = dataclasses.replace(config, device=device)
-    config.validate()
+    check_config(config)
     model = make_model(config, make_env(config, n_envs=1))
     load_checkpoint(model, config, path)
     model.policy.set_training_mode(False)

@@ -1,0 +1,124 @@
+"""What is checked about a run's settings before anything is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import torch
+
+from memspan.memory import make_memory
+from memspan.runs.build import make_env
+from memspan.runs.config import RunConfig
+
+
+def check_config(config: RunConfig) -> None:
+    """Builds what is cheap to build and checks the rest.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
+    for name, (allowed, what) in _RULES.items():
+        value = getattr(config, name)
+        if not allowed(value):
+            raise ValueError(f"{name}={value!r}: must be {what}")
+    _check_device(config.device)
+    _check_memory(config)
+    _check_environment(config)
+
+
+def _check_device(device: str) -> None:
+    """Raises ValueError unless torch can compute on `device`."""
+    if device == "auto":
+        return
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise ValueError(
+            f"device={device!r}: not available here; must be auto or one that torch has"
+        ) from None
+
+
+def _check_memory(config: RunConfig) -> None:
+    """Raises ValueError unless the memory can be built."""
+    make_memory(config.memory, config.width, config.memory_kwargs)
+
+
+def _check_environment(config: RunConfig) -> None:
+    """Raises ValueError unless the environment can be built."""
+    try:
+        make_env(config, n_envs=1).close()
+    except (TypeError, AssertionError, gym.error.Error) as error:
+        raise ValueError(f"env={config.env!r} with {config.env_kwargs}: {error}") from error
+
+
+Rule = tuple[Callable[[Any], bool], str]
+
+
+def _is_integer(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_name(value: Any) -> bool:
+    return (
+        isinstance(value, str) and value.strip() not in ("", ".", "..") and not set(value) & set('/\\:*?"<>|')
+    )
+
+
+_COUNT: Rule = (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1")
+_NOT_NEGATIVE: Rule = (lambda value: _is_number(value) and value >= 0, "a number of at least 0")
+_POSITIVE: Rule = (lambda value: _is_number(value) and value > 0, "a number above 0")
+_FRACTION: Rule = (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
+_TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "text")
+_SETTINGS: Rule = (
+    lambda value: isinstance(value, dict) and all(isinstance(key, str) for key in value),
+    "settings by name",
+)
+
+_RULES: dict[str, Rule] = {
+    "env": _TEXT,
+    "memory": _TEXT,
+    "seed": (lambda value: _is_integer(value) and value >= 0, "an integer of at least 0"),
+    "device": _TEXT,
+    "run_dir": (lambda value: isinstance(value, Path), "a path"),
+    "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
+    "algorithm": (lambda value: value == "ppo", "'ppo'"),
+    "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
+    "memory_target": (
+        lambda value: value is None or (_is_number(value) and value > 0),
+        "None or a number above 0",
+    ),
+    "memory_loss_gate": (
+        lambda value: value is None or (_is_number(value) and 0 <= value < 1),
+        "None or a number from 0 to 1, 1 excluded",
+    ),
+    "env_kwargs": _SETTINGS,
+    "memory_kwargs": _SETTINGS,
+    **dict.fromkeys(
+        (
+            "total_timesteps",
+            "n_envs",
+            "width",
+            "n_steps",
+            "n_minibatches",
+            "n_epochs",
+            "stats_window_size",
+            "checkpoint_every",
+            "threads",
+        ),
+        _COUNT,
+    ),
+    **dict.fromkeys(("learning_rate", "clip_range", "max_grad_norm"), _POSITIVE),
+    **dict.fromkeys(
+        ("final_learning_rate", "ent_coef", "vf_coef", "min_advantage_std", "memory_loss_coef"), _NOT_NEGATIVE
+    ),
+    **dict.fromkeys(("gamma", "gae_lambda"), _FRACTION),
+}
+"""Field -> whether a value is allowed, and what is."""
