@@ -88,7 +88,7 @@ class LogRampMask(torch.autograd.Function):
 
 
 class SpanPredictor(nn.Module):
-    """w.z + D b' / 4, with z the memory standardised over memories in general, as by a batch norm.
+    """w.z + sqrt(D) b', with z the memory standardised over memories in general, as by a batch norm.
 
     A linear function of the memory, but one that learns differently. The penalty's gradient goes with the
     slope of the sigmoid. On average z is 0, so that where all slopes are equal the penalty moves b' alone;
@@ -96,7 +96,7 @@ class SpanPredictor(nn.Module):
     steepest, w is moved so that what is rare, far from the average, gets longer spans than before. Only
     below L / 2 it turns against the rare. So first spans near L separate the two before any is too short.
 
-    The factor D / 4 sets the pace of b' under an optimiser with steps of fixed length, like Adam: faster
+    The factor sqrt(D) sets the pace of b' under an optimiser with steps of fixed length, like Adam: faster
     than one weight of w, slower than all of them together on a rare memory.
 
     Args:
@@ -112,14 +112,14 @@ class SpanPredictor(nn.Module):
     def __init__(self, width: int, logit: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(width))
-        self.bias = nn.Parameter(torch.tensor(4 * logit / width))
+        self.bias = nn.Parameter(torch.tensor(logit / width**0.5))
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, slots: Tensor) -> Tensor:
         """(B, K, D) memories -> (B, K) logits."""
         weight = self.weight / (self.variance + self.smallest_variance).sqrt()
-        constant = len(weight) * self.bias / 4 - weight @ self.mean
+        constant = len(weight) ** 0.5 * self.bias - weight @ self.mean
         return slots @ weight + constant
 
     @torch.no_grad()

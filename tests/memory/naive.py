@@ -27,10 +27,10 @@ def window(memory: TransformerXL) -> Mask:
 
 
 def span_of(memory: ExpireSpan, layer: int, slot: Tensor) -> Tensor:
-    """e = L sigmoid(w.z + D b' / 4), or L sigmoid((w.z + D b' / 4) / R), with z the standardised memory."""
+    """e = L sigmoid(w.z + sqrt(D) b'), or L sigmoid((w.z + sqrt(D) b') / R), with z the standardised memory."""
     predictor = memory.span_predictors[layer]
     z = (slot.detach() - predictor.mean) / (predictor.variance + predictor.smallest_variance).sqrt()
-    logit = predictor.weight @ z + len(slot) * predictor.bias / 4
+    logit = predictor.weight @ z + len(slot) ** 0.5 * predictor.bias
     if memory.logit_scale != 1:
         logit = logit / memory.ramp
     return memory.max_span / (1 + torch.exp(-logit))

@@ -29,7 +29,7 @@ def set_spans(memory: ExpireSpan, span: float) -> None:
         for predictor in memory.span_predictors:
             predictor.weight.zero_()
             predictor.mean.zero_()
-            predictor.bias.fill_(4 * logit / memory.width)
+            predictor.bias.fill_(logit / memory.width**0.5)
 
 
 def no_starts(n_steps: int, n_rows: int) -> Tensor:
@@ -323,7 +323,7 @@ def test_the_predictor_follows_the_average_memory() -> None:
     torch.testing.assert_close(predictor.variance, flat.var(0, correction=0))
     with torch.no_grad():
         predictor.weight.normal_()
-    torch.testing.assert_close(predictor(slots).mean(), memory.width * predictor.bias / 4)
+    torch.testing.assert_close(predictor(slots).mean(), memory.width**0.5 * predictor.bias)
 
 
 def test_only_training_moves_the_average() -> None:
