@@ -11,17 +11,17 @@ os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
 from memspan.envs import register_envs
 
 if TYPE_CHECKING:
-    from memspan.agents import MemoryPPO, VecEnvAdapter
+    from memspan.agents import MemoryA2C, MemoryPPO, VecEnvAdapter
 
 __version__ = "0.1.0"
-__all__ = ["MemoryPPO", "VecEnvAdapter", "__version__", "register_envs"]
+__all__ = ["MemoryA2C", "MemoryPPO", "VecEnvAdapter", "__version__", "register_envs"]
 
 register_envs()
 
 
 def __getattr__(name: str) -> Any:
     # Agents need torch, which takes seconds to import; environments do not.
-    if name in ("MemoryPPO", "VecEnvAdapter"):
+    if name in ("MemoryA2C", "MemoryPPO", "VecEnvAdapter"):
         from memspan import agents
 
         return getattr(agents, name)

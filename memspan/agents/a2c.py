@@ -1,4 +1,4 @@
-"""Advantage actor-critic with a memory: one step per rollout, with all of it."""
+"""Advantage actor-critic with a memory: one update per rollout, on all of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class MemoryA2C(MemoryPPO):
         learning_rate: constant, or function of the remaining progress.
         n_steps: T, steps of a rollout per environment: the block through which gradients flow.
         gae_lambda: bias against variance of the advantages; 1: returns as they are.
-        normalize_advantage: divide advantages by their standard deviation over the rollout.
+        normalize_advantage: standardise advantages over the rollout.
         ent_coef: weight of the entropy bonus.
         use_rms_prop: RMSprop as the optimizer, instead of that of `policy_kwargs` or Adam.
         rms_prop_eps: its epsilon.

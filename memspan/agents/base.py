@@ -62,6 +62,10 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         self.memory = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         make_config(memory, self.memory_kwargs)  # bad settings are refused before anything is built
+        if memory_loss_gate is not None and not 0 <= memory_loss_gate < 1:
+            raise ValueError(f"memory_loss_gate={memory_loss_gate!r}: must be at least 0 and below 1")
+        if memory_target is not None and not memory_target > 0:
+            raise ValueError(f"memory_target={memory_target!r}: must be above 0")
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
         self.memory_target = memory_target
@@ -111,10 +115,11 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
-        remaining = self.lr_schedule(self._current_progress_remaining) / self.lr_schedule(1)
+        first = self.lr_schedule(1)
+        share = self.lr_schedule(self._current_progress_remaining) / first if first else 1.0
         for group in self.policy.optimizer.param_groups:
             if "own_lr" in group:
-                group["lr"] = group["own_lr"] * remaining
+                group["lr"] = group["own_lr"] * share
 
     # Rollouts --------------------------------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            rewards = self._bootstrap_time_limits(rewards, dones, infos)
+            rewards = self._bootstrap_time_limits(rewards, dones, infos, acted.values)
             rollout_buffer.add(
                 self._last_obs,  # type: ignore[arg-type]
                 actions,
@@ -181,13 +186,21 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         return True
 
     def _bootstrap_time_limits(
-        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]
+        self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], values: Tensor
     ) -> np.ndarray:
         """Adds the value of what would have come next where only a time limit ended the episode.
 
-        That value is read with the memory of the episode that ended, not of the one that starts.
+        That value is read with the memory of the episode that ended, not of the one that starts. Where the
+        last observation was acted upon already, as in Gymnasium's next-step autoreset, it is among `values`.
         """
         cut = [row for row in np.flatnonzero(dones) if infos[row].get("TimeLimit.truncated", False)]
+        if not cut:
+            return rewards
+        rewards = rewards.copy()
+        shown = [row for row in cut if infos[row].get("terminal_observation_was_shown", False)]
+        # The step that was acted in vain ends with its own value: it counts as if it had not been.
+        rewards[shown] += values.cpu().numpy()[shown]
+        cut = [row for row in cut if row not in shown]
         if not cut:
             return rewards
         assert self._memory_state is not None
@@ -197,13 +210,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         else:
             observations = np.stack(last)
         with torch.no_grad():
-            values = self.policy.values_of(
+            last_values = self.policy.values_of(
                 obs_as_tensor(observations, self.device),
                 select_rows(self._memory_state, torch.as_tensor(cut, device=self.device)),
                 torch.zeros(len(cut), dtype=torch.bool, device=self.device),
             )
-        rewards = rewards.copy()
-        rewards[cut] += self.gamma * values.cpu().numpy()
+        rewards[cut] += self.gamma * last_values.cpu().numpy()
         return rewards
 
     def _record_memory(self, stats: dict[str, list[Tensor]]) -> None:
@@ -224,7 +236,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         )
 
     def _advantages(self, block: Block) -> Tensor:
-        """Advantages in units of their standard deviation over the rollout.
+        """Advantages less their mean, in units of their standard deviation, both over the rollout.
 
         The deviation has a floor: while all returns are still the same, it is noise, and dividing by it
         would make noise as loud as a signal.

@@ -51,7 +51,8 @@ class MemoryPolicy(ActorCriticPolicy):
         memory_kwargs: settings of the memory.
         width: D, width of the memory.
         net_arch: layers of actor and critic after the memory, as in SB3.
-        kwargs: as in SB3's ActorCriticPolicy.
+        kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
+            betas (0.9, 0.99).
     """
 
     def __init__(
@@ -70,7 +71,9 @@ class MemoryPolicy(ActorCriticPolicy):
             raise ValueError("use_sde=True: not supported with a memory; must be False")
         if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
             # Adam with all parameters in one kernel. Its eps is torch's: the 1e-5 that SB3 and others give to
-            # PPO is more than the gradients that find a memory, one step in hundreds, and hides them.
+            # PPO is more than the gradients that find a memory, one step in hundreds, and hides them. Its
+            # second beta is below torch's 0.999: where gradients have been small for long, as in a task
+            # that is solved, a rare large one would make a step that undoes what was learnt.
             kwargs["optimizer_kwargs"] = {"eps": 1e-8, "betas": (0.9, 0.99), "fused": True}
         self.memory_name = memory
         self.memory_kwargs = dict(memory_kwargs or {})

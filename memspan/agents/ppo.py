@@ -31,15 +31,16 @@ class MemoryPPO(MemoryAlgorithm):
         gae_lambda: bias against variance of the advantages.
         clip_range: how far the probability ratio may leave 1 and still be followed.
         clip_range_vf: the same for values, None: off.
-        normalize_advantage: divide advantages by their standard deviation over the rollout.
+        normalize_advantage: standardise advantages over the rollout.
         min_advantage_std: floor of that deviation.
         ent_coef: weight of the entropy bonus.
         vf_coef: weight of the value loss.
-        max_grad_norm: longest gradient.
+        max_grad_norm: gradients are clipped to this norm.
         memory_loss_coef: weight of the memory's own losses, like Expire-Span's penalty.
         memory_loss_gate: success rate above which they come in, in full at 1; None: always. The success
             rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
-        memory_target: effective memory at which they are gone, in full at twice as much; None: no target.
+        memory_target: effective memory at which they have gone; they count in full from twice as much on.
+            None: no target.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.

@@ -101,6 +101,7 @@ class VecEnvAdapter(VecEnv):
         for row, ending in self._ending.items():
             shown[row] = True
             self._finish(infos, row, ending["info"], ending["obs"], ending["truncated"])
+            infos[row]["terminal_observation_was_shown"] = True
         self._ending = {
             row: {
                 "info": infos[row],

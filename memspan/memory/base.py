@@ -61,7 +61,7 @@ class ParameterGroup:
     learning_rate: float
     """Learning rate of these parameters at the start; it falls as that of the others does."""
     optimizer_settings: dict[str, Any] = field(default_factory=dict)
-    """What else of Adam is theirs."""
+    """Arguments of Adam that are theirs; other optimizers do without."""
 
 
 class Memory(nn.Module, ABC):

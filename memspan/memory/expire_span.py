@@ -10,7 +10,7 @@ For a memory i with hidden state h_i, at distance d from the query:
     mask        m   = clip(1 + r / R, 0, 1)         R: ramp length; at 0 the memory has expired, for good
     attention   softmax(score + log m)              the same as masking the softmax and renormalising
     penalty     e_i once per memory: "new" charges it when the memory is made, "ramp" in R parts while the
-                memory passes through its ramp, so that what outlives its episode is never charged
+                memory passes through its ramp, so that what outlives its episode is charged less
 
 What is remembered: the inputs of each layer whose span is not over, without gradient; their spans are
 computed from them anew, with today's w and b, so that the predictor learns from however old a memory.
@@ -106,8 +106,8 @@ class SpanPredictor(nn.Module):
 
     mean: Tensor
     variance: Tensor
-    momentum = 0.99
-    smallest_variance = 1e-3
+    decay = 0.99
+    eps = 1e-3
 
     def __init__(self, width: int, logit: float) -> None:
         super().__init__()
@@ -118,16 +118,17 @@ class SpanPredictor(nn.Module):
 
     def forward(self, slots: Tensor) -> Tensor:
         """(B, K, D) memories -> (B, K) logits."""
-        weight = self.weight / (self.variance + self.smallest_variance).sqrt()
+        weight = self.weight / (self.variance + self.eps).sqrt()
         constant = len(weight) ** 0.5 * self.bias - weight @ self.mean
-        return slots @ weight + constant
+        logit: Tensor = slots @ weight + constant
+        return logit
 
     @torch.no_grad()
-    def follow(self, slots: Tensor) -> None:
+    def update_statistics(self, slots: Tensor) -> None:
         """Moves mean and variance towards those of memories (B, T, D)."""
         # New tensors: a graph may still hold the old ones.
-        self.mean = torch.lerp(slots.mean((0, 1)), self.mean, self.momentum)
-        self.variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.momentum)
+        self.mean = torch.lerp(slots.mean((0, 1)), self.mean, self.decay)
+        self.variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.decay)
 
 
 @register("expire-span")
@@ -154,7 +155,7 @@ class ExpireSpan(SlotTransformer):
         logit: Tensor = self.span_predictors[layer](slots)
         return self.max_span * torch.sigmoid(logit * self.logit_scale)
 
-    def remaining(self, layer: int, slots: Tensor) -> Tensor:
+    def lifetime(self, layer: int, slots: Tensor) -> Tensor:
         return self.spans(layer, slots) + self.ramp
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
@@ -163,7 +164,7 @@ class ExpireSpan(SlotTransformer):
         if self.training and torch.is_grad_enabled():
             predictor = self.span_predictors[layer]
             assert isinstance(predictor, SpanPredictor)
-            predictor.follow(slots[:, -distance.shape[1] :])
+            predictor.update_statistics(slots[:, -distance.shape[1] :])
         if self.shorten_spans and self.training and torch.is_grad_enabled():
             span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
         bias: Tensor = LogRampMask.apply(span, distance, self.ramp)  # type: ignore[no-untyped-call]

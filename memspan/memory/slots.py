@@ -78,7 +78,7 @@ class SlotTransformer(Memory):
     """Whether layers always keep the same steps, so that what one may read holds for all."""
 
     @abstractmethod
-    def remaining(self, layer: int, slots: Tensor) -> Tensor | float:
+    def lifetime(self, layer: int, slots: Tensor) -> Tensor | float:
         """Steps for which each slot (B, K, D) can be read after it was stored: (B, K), or one number."""
 
     @abstractmethod
@@ -163,7 +163,7 @@ class SlotTransformer(Memory):
                 hidden.index_fill_(0, started, 0.0)
                 age.index_fill_(0, started, FREE)
             age += age != FREE
-            age[age >= self.remaining(n, hidden)] = FREE
+            age[age >= self.lifetime(n, hidden)] = FREE
             free = age == FREE
             if not free.any(-1).all():
                 hidden, age = self._grow(hidden, age)
@@ -212,7 +212,7 @@ class SlotTransformer(Memory):
         # Free slots hold leftovers, which even at a weight of 0 would pass on a NaN.
         hidden = torch.where((age == FREE)[..., None], 0.0, hidden)
         # The block's first step sees everything one step older.
-        age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
+        age = torch.where(age + 1 < self.lifetime(layer, hidden), age, FREE)
         return self._pack(hidden, age, headroom=0)
 
     @torch.no_grad()
@@ -229,7 +229,7 @@ class SlotTransformer(Memory):
 
     def _drop_expired(self, layer: int, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """What the next step can still read, with one slot free for it."""
-        age = torch.where(age + 1 < self.remaining(layer, hidden), age, FREE)
+        age = torch.where(age + 1 < self.lifetime(layer, hidden), age, FREE)
         return self._pack(hidden, age, headroom=1)
 
     @staticmethod

@@ -47,7 +47,7 @@ class TransformerXL(SlotTransformer):
         self.memory_size = config.memory_size
         self.initial_slots = config.memory_size + 1
 
-    def remaining(self, layer: int, slots: Tensor) -> float:
+    def lifetime(self, layer: int, slots: Tensor) -> float:
         return self.memory_size + 1
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:

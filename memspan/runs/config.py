@@ -55,17 +55,17 @@ class RunConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5
-    """Longest gradient."""
+    """Gradients are clipped to this norm."""
     normalize_advantage: bool = True
-    """Divide advantages by their standard deviation over the rollout."""
+    """Standardise advantages over the rollout."""
     min_advantage_std: float = 0.05
-    """Floor of that deviation."""
+    """Floor of the standard deviation that advantages are divided by."""
     memory_loss_coef: float = 0.0
     """Weight of the memory's own losses, like Expire-Span's penalty."""
     memory_loss_gate: float | None = None
-    """Success rate above which they come in, in full at 1; None: always."""
+    """Success rate above which the memory's own losses count, in full at 1; None: always."""
     memory_target: float | None = None
-    """Effective memory at which they are gone, in full at twice as much; None: no target."""
+    """Effective memory down to which they count, in full from twice as much on; None: always."""
     stats_window_size: int = 300
     """Episodes over which success rate and mean return run."""
     checkpoint_every: int = 250_000

@@ -156,12 +156,14 @@ class Record(BaseCallback):
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
+@pytest.mark.parametrize("next_step", [False, True])
 @pytest.mark.parametrize("agent", [MemoryPPO, MemoryA2C])
 def test_a_time_limit_is_bootstrapped_with_the_memory_of_its_episode(
-    agent: type[MemoryAlgorithm], memory: str
+    agent: type[MemoryAlgorithm], memory: str, next_step: bool
 ) -> None:
     """The last observation is valued by what the episode before it has left, not after a reset."""
-    model = agent("MemoryPolicy", toys(4), memory, MEMORIES[memory], n_steps=25, seed=0, policy_kwargs=SMALL)
+    env = SyncVectorEnv([Toy] * 4) if next_step else toys(4)
+    model = agent("MemoryPolicy", env, memory, MEMORIES[memory], n_steps=25, seed=0, policy_kwargs=SMALL)
     away_from_first_values(model)
     record = Record()
     model._setup_learn(1_000, record)
@@ -177,7 +179,11 @@ def test_a_time_limit_is_bootstrapped_with_the_memory_of_its_episode(
                 info = step["infos"][row]
                 if info["TimeLimit.truncated"]:
                     n_cut += 1
-                    expected += model.gamma * value_by_hand(model, [*episode, info["terminal_observation"]])
+                    if next_step:  # the last observation was acted upon, in vain
+                        expected += value_by_hand(model, episode)
+                    else:
+                        last = info["terminal_observation"]
+                        expected += model.gamma * value_by_hand(model, [*episode, last])
                 else:
                     n_terminated += 1
                 episode.clear()
@@ -247,6 +253,18 @@ def test_the_penalty_comes_in_with_success() -> None:
     assert model._memory_loss_coef() == 0
     model.memory_loss_gate = None
     assert model._memory_loss_coef() == 0.1
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"memory_loss_gate": 1.0}, r"^memory_loss_gate=1.0: must be at least 0 and below 1$"),
+        ({"memory_target": 0}, r"^memory_target=0: must be above 0$"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ppo(toys(3), "expire-span", **settings)
 
 
 def test_the_penalty_goes_as_the_target_is_reached() -> None:

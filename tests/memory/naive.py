@@ -27,9 +27,9 @@ def window(memory: TransformerXL) -> Mask:
 
 
 def span_of(memory: ExpireSpan, layer: int, slot: Tensor) -> Tensor:
-    """e = L sigmoid(w.z + sqrt(D) b'), or L sigmoid((w.z + sqrt(D) b') / R), with z the standardised memory."""
+    """e = L sigmoid(w.z + sqrt(D) b'), or L sigmoid((w.z + sqrt(D) b') / R); z: the standardised memory."""
     predictor = memory.span_predictors[layer]
-    z = (slot.detach() - predictor.mean) / (predictor.variance + predictor.smallest_variance).sqrt()
+    z = (slot.detach() - predictor.mean) / (predictor.variance + predictor.eps).sqrt()
     logit = predictor.weight @ z + len(slot) ** 0.5 * predictor.bias
     if memory.logit_scale != 1:
         logit = logit / memory.ramp

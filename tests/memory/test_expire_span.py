@@ -317,7 +317,7 @@ def test_the_predictor_follows_the_average_memory() -> None:
     predictor = memory.span_predictors[0]
     slots = 3 * features(7, 2).transpose(0, 1) + 3
     for _ in range(2000):
-        predictor.follow(slots)
+        predictor.update_statistics(slots)
     flat = slots.flatten(0, 1)
     torch.testing.assert_close(predictor.mean, flat.mean(0))
     torch.testing.assert_close(predictor.variance, flat.var(0, correction=0))
