@@ -33,6 +33,16 @@ def curves(run: Path) -> list[dict[str, float]]:
     return [rows[step] for step in sorted(rows)]
 
 
+def minutes(run: Path) -> float:
+    """Wall-clock time of the training, from its first logged rollout to its last."""
+    times = []
+    for events in run.glob("events.out.tfevents.*"):
+        if not events.name.endswith(".evaluation"):
+            accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
+            times += [event.wall_time for event in accumulator.Scalars(CURVES["effective_memory"])]
+    return (max(times) - min(times)) / 60
+
+
 def publish(run: Path, target: Path) -> dict[str, Any]:
     """Copies one run; returns its evaluation."""
     target.mkdir(parents=True, exist_ok=True)
@@ -44,19 +54,20 @@ def publish(run: Path, target: Path) -> dict[str, Any]:
         # Every eighth rollout shows the course.
         writer.writerows(curves(run)[::8])
     evaluation: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
-    return evaluation
+    return evaluation | {"minutes": minutes(run)}
 
 
 def table(evaluations: dict[str, dict[str, Any]]) -> str:
     """Markdown, one line a run."""
     lines = [
-        "| run | steps | success | 95 % interval | effective memory | peak | capacity | state, bytes |",
-        "|---|---|---|---|---|---|---|---|",
+        "| run | steps | minutes | success | 95 % interval | effective memory | peak | capacity | bytes |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, e in evaluations.items():
         low, high = e["success_ci"]
         lines.append(
-            f"| {name} | {e['timesteps'] / 1e6:.1f} M | {e['success_rate']:.3f} | {low:.3f} to {high:.3f} "
+            f"| {name} | {e['timesteps'] / 1e6:.1f} M | {e['minutes']:.1f} "
+            f"| {e['success_rate']:.3f} | {low:.3f} to {high:.3f} "
             f"| {e['effective_memory']:.1f} | {e['peak_memory']:.0f} | {e['capacity']:.0f} "
             f"| {e['state_bytes']:,} |"
         )
