@@ -267,6 +267,16 @@ def test_bad_settings_are_named(settings: dict[str, Any], words: str) -> None:
         ppo(toys(3), "expire-span", **settings)
 
 
+def test_a_learning_rate_that_starts_at_zero() -> None:
+    kwargs = MEMORIES["expire-span"] | {"span_learning_rate": 0.01}
+    model = MemoryPPO(
+        "MemoryPolicy", toys(3), "expire-span", kwargs, n_steps=16, policy_kwargs=SMALL,
+        learning_rate=lambda remaining: 1e-3 * (1 - remaining),
+    )  # fmt: skip
+    model.learn(3 * 16 * 2)
+    assert [group["lr"] for group in model.policy.optimizer.param_groups] == [1e-3, 0.01]
+
+
 def test_the_penalty_goes_as_the_target_is_reached() -> None:
     model = ppo(toys(3), "expire-span", memory_loss_coef=0.1, memory_target=4)
     model._setup_learn(100, None)
