@@ -19,9 +19,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 CURVES = {"success_rate": "rollout/success_rate", "effective_memory": "memory/effective_memory"}
 
 
-def curves(run: Path) -> list[dict[str, float]]:
-    """One row per logged step."""
+def curves(run: Path) -> tuple[list[dict[str, float]], float]:
+    """One row per logged step, and the minutes from the first to the last of them."""
     rows: dict[int, dict[str, float]] = {}
+    times: list[float] = []
     for events in sorted(run.glob("events.out.tfevents.*")):
         if events.name.endswith(".evaluation"):
             continue
@@ -30,17 +31,8 @@ def curves(run: Path) -> list[dict[str, float]]:
             if tag in accumulator.Tags()["scalars"]:
                 for event in accumulator.Scalars(tag):
                     rows.setdefault(event.step, {"timesteps": event.step})[column] = round(event.value, 4)
-    return [rows[step] for step in sorted(rows)]
-
-
-def minutes(run: Path) -> float:
-    """Wall-clock time of the training, from its first logged rollout to its last."""
-    times = []
-    for events in run.glob("events.out.tfevents.*"):
-        if not events.name.endswith(".evaluation"):
-            accumulator = EventAccumulator(str(events), size_guidance={"scalars": 0}).Reload()
-            times += [event.wall_time for event in accumulator.Scalars(CURVES["effective_memory"])]
-    return (max(times) - min(times)) / 60
+                    times.append(event.wall_time)
+    return [rows[step] for step in sorted(rows)], (max(times) - min(times)) / 60
 
 
 def publish(run: Path, target: Path) -> dict[str, Any]:
@@ -48,13 +40,14 @@ def publish(run: Path, target: Path) -> dict[str, Any]:
     target.mkdir(parents=True, exist_ok=True)
     for name in ("config.yaml", "evaluation.json"):
         shutil.copyfile(run / name, target / name)
+    rows, minutes = curves(run)
     with (target / "curve.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["timesteps", *CURVES])
         writer.writeheader()
         # Every eighth rollout shows the course.
-        writer.writerows(curves(run)[::8])
+        writer.writerows(rows[::8])
     evaluation: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
-    return evaluation | {"minutes": minutes(run)}
+    return evaluation | {"minutes": minutes}
 
 
 def table(evaluations: dict[str, dict[str, Any]]) -> str:

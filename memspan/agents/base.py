@@ -29,11 +29,6 @@ ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.Multi
 Self = TypeVar("Self", bound="MemoryAlgorithm")
 
 
-def _clip(value: float) -> float:
-    """To 0..1."""
-    return min(max(value, 0.0), 1.0)
-
-
 class MemoryAlgorithm(OnPolicyAlgorithm):
     """Collects rollouts with a memory; subclasses say how to learn from them."""
 
@@ -256,9 +251,10 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         coefficient = self.memory_loss_schedule(self._current_progress_remaining)
         if self.memory_loss_gate is not None:
             success = float(safe_mean(self.ep_success_buffer)) if self.ep_success_buffer else 0.0
-            coefficient *= _clip((success - self.memory_loss_gate) / (1 - self.memory_loss_gate))
+            gate = (success - self.memory_loss_gate) / (1 - self.memory_loss_gate)
+            coefficient *= float(np.clip(gate, 0, 1))
         if self.memory_target is not None:
-            coefficient *= _clip(self._effective_memory / self.memory_target - 1)
+            coefficient *= float(np.clip(self._effective_memory / self.memory_target - 1, 0, 1))
         return coefficient
 
     def _memory_loss(self, evaluated: Evaluated) -> Tensor:

@@ -32,7 +32,7 @@ class MemoryPPO(MemoryAlgorithm):
         clip_range: how far the probability ratio may leave 1 and still be followed.
         clip_range_vf: the same for values, None: off.
         normalize_advantage: standardise advantages over the rollout.
-        min_advantage_std: floor of that deviation.
+        min_advantage_std: floor of the standard deviation they are divided by.
         ent_coef: weight of the entropy bonus.
         vf_coef: weight of the value loss.
         max_grad_norm: gradients are clipped to this norm.

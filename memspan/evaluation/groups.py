@@ -103,10 +103,6 @@ def _labels(firsts: Sequence[Evaluation]) -> list[str]:
             for key in dict.fromkeys(key for flat in every for key in flat)
             if len({_canonical(flat.get(key)) for flat in every}) > 1
         ]
-        # How long a run was trained is no news where something else tells the groups apart.
-        others = [key for key in differing if key != "total_timesteps"]
-        if len({_canonical([flat.get(key) for key in others]) for flat in every}) == len(every):
-            differing = others
         if len(rivals) == 1:
             labels.append("")
         elif 1 <= len(differing) <= MOST_SETTINGS_IN_LABEL:

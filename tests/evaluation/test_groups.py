@@ -31,13 +31,6 @@ def test_labels(make_evaluation):
     assert labels(one) == {""}
     assert labels(one, one | {"memory_loss_coef": 0.0}) == {"α=2e-5", "α=0"}  # noqa: RUF001
     assert labels(one, one | {"memory_loss_coef": 0.001, "n": "a"}) == {"α=2e-5", "α=0.001"}  # noqa: RUF001
-    # A budget counts only where nothing else tells the groups apart.
-    short = one | {"memory_loss_coef": 0.0, "total_timesteps": 8}
-    assert labels(one | {"total_timesteps": 9}, short) == {"α=2e-5", "α=0"}  # noqa: RUF001
-    assert labels(one | {"total_timesteps": 9}, one | {"total_timesteps": 8}) == {
-        "total_timesteps=9",
-        "total_timesteps=8",
-    }
     many = one | {"n": "b", "gamma": 0.9, "n_steps": 16}
     assert labels(one, many) == {"a", "b"}
 

@@ -110,7 +110,8 @@ def test_spans_are_computed_with_todays_predictor() -> None:
     row = run_row(memory, expiring(memory), x[:, 0], no_starts(6, 1)[:, 0])
     with torch.no_grad():
         for predictor in memory.span_predictors:
-            predictor.bias -= 0.7 / memory.width  # spans only get shorter: all that matters is still cached
+            # Spans only get shorter: all that matters is still cached.
+            predictor.bias -= 0.7 / memory.width**0.5
     slow = run_row(memory, expiring(memory), x_after[:, 0], no_starts(4, 1)[:, 0], later(row.kept, 6))
     expected = torch.stack(slow.features)[:, None]
     close(memory(x_after, out.state, no_starts(4, 1)).features, expected)
