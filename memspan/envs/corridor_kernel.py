@@ -3,30 +3,34 @@
 Letters: N environments, V view size, P = V * V * 3 bytes of a view.
 
 - state (N, 5) int64: the columns below.
-- rng (N,) uint64: one counter per environment (splitmix64), so that an environment's layouts depend on its
-  own seed and on nothing else.
+- rng (N,) uint64: streams, see `kernels`.
 - limits (4,) int64: shortest length, number of lengths, max_steps, 1 if the doors are shuffled.
 - views (H + 1, H + 2, 2, 2, P) uint8, H = V // 2: every view there is, see `build_views`.
 """
 
 import numpy as np
-import numpy.typing as npt
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from numba import njit, uint64
 
 from memspan.envs.corridor_rules import CUES
+from memspan.envs.kernels import (
+    DONE,
+    F64,
+    I64,
+    INVALID,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+    U8,
+    U64,
+    Bools,
+    any_outside,
+    below,
+    next_bits,
+)
 
 LENGTH, CUE, RED_DOOR, X, STEP_COUNT = range(5)
 RIGHT, DOWN, LEFT, UP = range(4)
-
-# Rows of the kernel's flags.
-TERMINATED, TRUNCATED, SUCCESS, DONE = range(4)
-
-INVALID = -1
-
-I64 = npt.NDArray[np.int64]
-U64 = npt.NDArray[np.uint64]
-U8 = npt.NDArray[np.uint8]
 
 
 def build_views(view_size: int) -> U8:
@@ -64,18 +68,9 @@ def build_views(view_size: int) -> U8:
 
 
 @njit(cache=True, inline="always")
-def _mix(z: np.uint64) -> np.uint64:
-    z = (z ^ (z >> uint64(30))) * uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> uint64(27))) * uint64(0x94D049BB133111EB)
-    return z ^ (z >> uint64(31))
-
-
-@njit(cache=True, inline="always")
 def _draw(state: I64, rng: U64, limits: I64, i: int) -> None:
-    rng[i] += uint64(0x9E3779B97F4A7C15)
-    bits = _mix(rng[i])
-    # The upper 32 bits scaled to the number of lengths: off from uniform by at most lengths / 2**32.
-    state[i, LENGTH] = limits[0] + np.int64(((bits >> uint64(32)) * uint64(limits[1])) >> uint64(32))
+    bits = next_bits(rng, i)
+    state[i, LENGTH] = limits[0] + below(bits, limits[1])
     state[i, CUE] = np.int64(bits & uint64(1))
     state[i, RED_DOOR] = np.int64((bits >> uint64(1)) & uint64(1)) * limits[3]
     state[i, X] = 0
@@ -93,15 +88,7 @@ def _observe(state: I64, views: U8, out: U8, i: int) -> None:
 
 
 @njit(cache=True)
-def seed_streams(rng: U64, seeds: U64, mask: npt.NDArray[np.bool_]) -> None:
-    """Starts the streams in `mask` (N,) afresh; seeds next to each other give streams far apart."""
-    for i in range(rng.shape[0]):
-        if mask[i]:
-            rng[i] = _mix(seeds[i])
-
-
-@njit(cache=True)
-def draw_layouts(state: I64, rng: U64, limits: I64, mask: npt.NDArray[np.bool_]) -> None:
+def draw_layouts(state: I64, rng: U64, limits: I64, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
     for i in range(state.shape[0]):
         if mask[i]:
@@ -125,8 +112,8 @@ def step(
     views: U8,
     obs: U8,
     final_obs: U8,
-    rewards: npt.NDArray[np.float64],
-    flags: npt.NDArray[np.bool_],
+    rewards: F64,
+    flags: Bools,
 ) -> int:
     """Moves every agent by one cell and starts the next episode where one has ended.
 
@@ -146,10 +133,7 @@ def step(
         changed.
     """
     num_envs = state.shape[0]
-    invalid = False
-    for i in range(num_envs):
-        invalid |= actions[i] < 0 or actions[i] > 3
-    if invalid:
+    if any_outside(actions, 4):
         return INVALID
 
     now = obs.reshape(num_envs, views.shape[4])

@@ -2,9 +2,9 @@
 
 import numpy as np
 import numpy.typing as npt
-import pygame.freetype
-import pygame.surfarray
 from minigrid.core.grid import Grid
+
+from memspan.envs.drawing import PAPER, write
 
 CELLS_PER_ROW = 40
 MAX_ROW_WIDTH = 1140
@@ -17,8 +17,6 @@ LABEL_HEIGHT = 18
 LABEL_SIZE = 12
 LABEL_EVERY = 10
 GAP = 6
-PAPER = (247, 247, 245)
-INK = (45, 45, 45)
 
 
 def draw_corridor(
@@ -52,7 +50,7 @@ def draw_corridor(
     row_height = LABEL_HEIGHT + grid.height * tile + GAP
     width = max(columns * tile + 2 * MARGIN, MIN_WIDTH)
     picture = np.full((2 * MARGIN + TITLE_HEIGHT + rows * row_height - GAP, width, 3), PAPER, dtype=np.uint8)
-    _write(picture, title, MARGIN, MARGIN, TITLE_SIZE)
+    write(picture, title, MARGIN, MARGIN, TITLE_SIZE)
 
     for x in range(-origin, length + 1):
         # The wall behind the last cell stays in that cell's row, as the walls before the first do.
@@ -69,13 +67,5 @@ def draw_corridor(
                 tile_size=tile,
             )
         if 0 <= x < length and x % LABEL_EVERY == 0:
-            _write(picture, str(x), left, top - LABEL_HEIGHT + 3, LABEL_SIZE)
+            write(picture, str(x), left, top - LABEL_HEIGHT + 3, LABEL_SIZE)
     return picture
-
-
-def _write(picture: npt.NDArray[np.uint8], text: str, left: int, top: int, size: int) -> None:
-    # Closing a window ends pygame as a whole, fonts included, so nothing of pygame is kept between calls.
-    pygame.freetype.init()
-    surface, _ = pygame.freetype.Font(None, size).render(text, INK, PAPER)
-    pixels = pygame.surfarray.array3d(surface).swapaxes(0, 1)[:, : picture.shape[1] - left]
-    picture[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels

@@ -234,9 +234,9 @@ def test_wrong_reset_changes_nothing(kwargs: dict[str, Any], message: str) -> No
 @pytest.mark.parametrize(
     ("actions", "message"),
     [
-        ([0, 4, 0], r"^actions must be 0, 1, 2 or 3, got 4 for environment 1$"),
-        ([0, 0, -1], r"^actions must be 0, 1, 2 or 3, got -1 for environment 2$"),
-        (np.array([0, 7, 0]), r"^actions must be 0, 1, 2 or 3, got 7 for environment 1$"),
+        ([0, 4, 0], r"^actions must be from 0 to 3, got 4 for environment 1$"),
+        ([0, 0, -1], r"^actions must be from 0 to 3, got -1 for environment 2$"),
+        (np.array([0, 7, 0]), r"^actions must be from 0 to 3, got 7 for environment 1$"),
         ([0, 0], r"^actions must be of shape \(3,\), got shape \(2,\)$"),
         (0, r"^actions must be of shape \(3,\), got shape \(\)$"),
         ([0.0, 1.0, 2.0], r"^actions must be integers from 0 to 3, got dtype float64$"),

@@ -1,0 +1,208 @@
+"""What all engines are: Gymnasium vector environments around a numba kernel."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from gymnasium import Space, spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from memspan.envs import kernels
+from memspan.envs.vector_arguments import is_integer, read_mask, read_seeds
+
+INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+Layout = dict[str, npt.NDArray[Any]]
+
+
+class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[Any]]):
+    """Environments side by side on one core.
+
+    Environments reset themselves in the step that ends their episode (`AutoresetMode.SAME_STEP`): the
+    observation is then the next episode's first, and `infos["final_obs"]`, present when any episode ended and
+    valid where `infos["_final_obs"]` says so, has the last of the episode that ended, in an array shaped like
+    the observations.
+
+    `infos["success"]` (num_envs,) and whatever else a task tells belong to the step just taken. Arrays that
+    are returned are never written again. Environment i seeded with `reset(seed=s)` plays as if alone and
+    seeded with `s + i`.
+
+    Args:
+        num_envs: how many.
+        observation_space: of one environment; a Box or a MultiDiscrete.
+        num_actions: actions are 0 .. num_actions - 1.
+        render_mode: None or one of `metadata["render_modes"]`.
+
+    Raises:
+        ValueError: `num_envs` or `render_mode` is not allowed.
+    """
+
+    metadata: dict[str, Any] = {
+        "render_modes": ["rgb_array"],
+        "autoreset_mode": AutoresetMode.SAME_STEP,
+    }
+    told: ClassVar[tuple[str, ...]] = ()
+    """Names of what `infos` holds besides `success`: integers, one per environment."""
+
+    def __init__(
+        self, num_envs: int, observation_space: Space[Any], num_actions: int, render_mode: str | None
+    ) -> None:
+        if not is_integer(num_envs) or num_envs < 1:
+            raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
+        if render_mode not in (None, *self.metadata["render_modes"]):
+            modes = " or ".join(map(repr, (None, *self.metadata["render_modes"])))
+            raise ValueError(f"render_mode must be {modes}, got {render_mode!r}")
+        self.num_envs = int(num_envs)
+        self.num_actions = num_actions
+        self.render_mode = render_mode
+        self.single_observation_space = observation_space
+        self.single_action_space = spaces.Discrete(num_actions)
+        self.observation_space = batch_space(observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        assert observation_space.shape is not None
+        assert observation_space.dtype is not None
+        self._shape = (self.num_envs,)
+        self._obs_shape = (self.num_envs, *observation_space.shape)
+        self._obs_dtype = np.dtype(observation_space.dtype)
+        self._final_obs = np.zeros(self._obs_shape, self._obs_dtype)
+        self._rng = np.array(
+            np.random.SeedSequence().generate_state(self.num_envs, np.uint64), dtype=np.uint64
+        )
+        self._all = np.ones(self.num_envs, dtype=np.bool_)
+        self._all.flags.writeable = False
+
+    @abstractmethod
+    def _read_options(self, options: Mapping[str, Any]) -> Layout:
+        """What `reset(options=...)` asks for, checked; without `reset_mask`.
+
+        Raises:
+            ValueError: an unknown field, or a value that is not allowed.
+        """
+
+    @abstractmethod
+    def _start(self, mask: npt.NDArray[np.bool_], layout: Layout) -> None:
+        """Starts new episodes in the environments in `mask` (N,), as `layout` asks for."""
+
+    @abstractmethod
+    def _write_observations(self, obs: npt.NDArray[Any]) -> None:
+        """Writes what every environment shows now."""
+
+    @abstractmethod
+    def _advance(
+        self,
+        actions: npt.NDArray[np.int64],
+        obs: npt.NDArray[Any],
+        rewards: npt.NDArray[np.float64],
+        flags: npt.NDArray[np.bool_],
+        told: npt.NDArray[np.int64],
+    ) -> int:
+        """One step of the kernel.
+
+        Args:
+            actions: (N,) int64.
+            obs: (N, ...) out.
+            rewards: (N,) out.
+            flags: (4, N) out, rows as in `kernels`.
+            told: (len(self.told), N) out.
+
+        Returns:
+            The number of episodes that ended, whose last observations are in `self._final_obs` then; or
+            `kernels.INVALID`.
+        """
+
+    @abstractmethod
+    def _draw(self, i: int) -> Any:
+        """Renders environment i."""
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        """Starts new episodes.
+
+        Args:
+            seed: one seed, from which environment i gets `seed + i`, or one per environment; None goes on
+                with the streams as they are.
+            options: what the form to read takes, each one value or one per environment, for this episode
+                only; and `reset_mask` (num_envs,) bool, to leave the other environments alone.
+
+        Raises:
+            ValueError: a seed or an option is not allowed; nothing was changed.
+        """
+        asked = dict(options or {})
+        mask = read_mask(asked.pop("reset_mask", self._all), self.num_envs)
+        layout = self._read_options(asked)
+        seeds, seeded = read_seeds(seed, self.num_envs)
+        kernels.seed_streams(self._rng, seeds, seeded & mask)
+        self._start(mask, layout)
+        return self._observe(), {}
+
+    def step(
+        self, actions: npt.ArrayLike
+    ) -> tuple[
+        npt.NDArray[Any],
+        npt.NDArray[np.float64],
+        npt.NDArray[np.bool_],
+        npt.NDArray[np.bool_],
+        dict[str, Any],
+    ]:
+        """Takes one step in every environment.
+
+        Args:
+            actions: (num_envs,) integers.
+
+        Raises:
+            ValueError: an action is not allowed, or there are too many or too few; nothing was changed.
+        """
+        # `_read_actions` is right for every array; what it may skip is tested here first, because at 64
+        # environments the calls around the kernel cost as much as the kernel.
+        if not (
+            type(actions) is np.ndarray
+            and actions.dtype is INT64
+            and actions.shape == self._shape
+            and actions.strides == (8,)
+        ):
+            actions = self._read_actions(actions)
+        obs = np.empty(self._obs_shape, self._obs_dtype)
+        rewards = np.empty(self.num_envs)
+        flags = np.empty((4, self.num_envs), BOOL)
+        told = np.empty((len(self.told), self.num_envs), INT64)
+        ended = self._advance(actions, obs, rewards, flags, told)
+        infos: dict[str, Any] = {"success": flags[kernels.SUCCESS], "_success": self._all}
+        for name, values in zip(self.told, told, strict=True):
+            infos[name], infos[f"_{name}"] = values, self._all
+        if ended:
+            if ended == kernels.INVALID:
+                i = int(np.flatnonzero((actions < 0) | (actions >= self.num_actions))[0])
+                raise ValueError(
+                    f"actions must be from 0 to {self.num_actions - 1}, got {actions[i]} for environment {i}"
+                )
+            done = flags[kernels.DONE]
+            final = {name: infos[name] for name in ("success", *self.told)}
+            final |= {f"_{name}": done for name in final}
+            infos["final_obs"] = self._final_obs.copy()
+            infos["final_info"] = final
+            infos["_final_obs"] = infos["_final_info"] = done
+        return obs, rewards, flags[kernels.TERMINATED], flags[kernels.TRUNCATED], infos
+
+    def render(self) -> tuple[Any, ...] | None:
+        """Draws every environment as the form to read does; None without a render mode."""
+        if self.render_mode is None:
+            return None
+        return tuple(self._draw(i) for i in range(self.num_envs))
+
+    def _observe(self) -> npt.NDArray[Any]:
+        obs = np.empty(self._obs_shape, self._obs_dtype)
+        self._write_observations(obs)
+        return obs
+
+    def _read_actions(self, actions: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        given = np.asarray(actions)
+        if given.dtype.kind not in "iu":
+            raise ValueError(
+                f"actions must be integers from 0 to {self.num_actions - 1}, got dtype {given.dtype}"
+            )
+        if given.shape != self._shape:
+            raise ValueError(f"actions must be of shape {self._shape}, got shape {given.shape}")
+        return np.ascontiguousarray(given, dtype=np.int64)
