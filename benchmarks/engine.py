@@ -2,7 +2,7 @@
 
     python benchmarks/engine.py
 
-Random actions are drawn beforehand. Every figure is the median of several repeats; the range is their lowest
+Actions are drawn beforehand. Every figure is the median of several repeats; the range is their lowest
 and highest. "inside one kernel" loops over steps in compiled code, without a Python call per step: what the
 kernel could do for a caller that is compiled itself. No trainer in Python gets it; the "step()" rows are what
 one gets.
@@ -21,11 +21,13 @@ from numba import njit
 from rich.console import Console
 from rich.table import Table
 
-from memspan.envs import CorridorVectorEnv, register_envs
+from memspan.envs import CorridorVectorEnv, InstructionVectorEnv, PortalVectorEnv, register_envs
 from memspan.envs import corridor_kernel as kernel
+from memspan.envs.vector_engine import VectorEngine
 
 REPEATS = 9
 ACTION_ROWS = 256
+Actions = npt.NDArray[np.int64]
 
 
 @njit
@@ -57,20 +59,34 @@ def rates(run: Callable[[], int]) -> list[float]:
     return found
 
 
-def public_rates(num_envs: int) -> list[float]:
-    """The engine through `step()`, as a trainer uses it."""
-    envs = CorridorVectorEnv(num_envs)
+def public_rates(envs: VectorEngine, policy: Callable[[VectorEngine], Actions] | None = None) -> list[float]:
+    """An engine through `step()`, as a trainer uses it.
+
+    Actions are random, or what a policy did in a first run, which is played again from the same seed.
+    """
     envs.reset(seed=0)
-    rows = list(np.random.default_rng(0).integers(0, 4, (ACTION_ROWS, num_envs)))
-    rounds = max(1, 4_000_000 // (num_envs * ACTION_ROWS))
+    shape = (ACTION_ROWS, envs.num_envs)
+    rows = list(np.random.default_rng(0).integers(0, envs.num_actions, shape))
+    if policy is not None:
+        for i in range(ACTION_ROWS):
+            rows[i] = policy(envs)
+            envs.step(rows[i])
+    rounds = max(1, 4_000_000 // (envs.num_envs * ACTION_ROWS))
 
     def run() -> int:
         for _ in range(rounds):
+            envs.reset(seed=0)
             for actions in rows:
                 envs.step(actions)
-        return rounds * ACTION_ROWS * num_envs
+        return rounds * ACTION_ROWS * envs.num_envs
 
     return rates(run)
+
+
+def oracle(envs: VectorEngine) -> Actions:
+    """What is called for in Instruction."""
+    assert isinstance(envs, InstructionVectorEnv)
+    return envs.get_state()["required_action"]
 
 
 def kernel_rates(num_envs: int) -> list[float]:
@@ -114,11 +130,18 @@ def main() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="gymnasium")
     register_envs()
     found = [
-        ("Corridor engine, step(), 64 environments", public_rates(64)),
-        ("Corridor engine, step(), 1024 environments", public_rates(1024)),
+        ("Corridor engine, step(), 64 environments", public_rates(CorridorVectorEnv(64))),
+        ("Corridor engine, step(), 1024 environments", public_rates(CorridorVectorEnv(1024))),
+        ("Portal engine, step(), 64 environments", public_rates(PortalVectorEnv(64))),
+        ("Portal engine, step(), 1024 environments", public_rates(PortalVectorEnv(1024))),
+        ("Instruction engine, random actions, 64", public_rates(InstructionVectorEnv(64))),
+        ("Instruction engine, right actions, 64", public_rates(InstructionVectorEnv(64), oracle)),
+        ("Instruction engine, right actions, 1024", public_rates(InstructionVectorEnv(1024), oracle)),
         ("Corridor engine, inside one kernel, 64", kernel_rates(64)),
         ("Corridor engine, inside one kernel, 1024", kernel_rates(1024)),
         ("Corridor, form to read, gym.make", single_rates("memspan/Corridor-v0")),
+        ("Portal, form to read, gym.make", single_rates("memspan/Portal-v0")),
+        ("Instruction, form to read, gym.make", single_rates("memspan/Instruction-v0")),
         ("MiniGrid-MemoryS13Random-v0, gym.make", single_rates("MiniGrid-MemoryS13Random-v0")),
     ]
     peer = median(found[-1][1])

@@ -1,4 +1,4 @@
-"""From observations to features: what SB3 has, and an extractor for MiniGrid's symbols."""
+"""From observations to features: what SB3 has, and extractors for MiniGrid's symbols and for sentences."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 
 # NatureCNN's convolutions need at least this many pixels; what is smaller is no picture.
 SMALLEST_PICTURE = 36
+# A MultiDiscrete with fewer numbers, or of fewer values, is no sentence: one-hot numbers serve it as well.
+SHORTEST_SENTENCE = 4
+SMALLEST_VOCABULARY = 16
 # Objects, colours and states; an agent's direction (0 to 3) stands where a door's state does.
 N_SYMBOLS = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), max(len(STATE_TO_IDX), 4))
 
@@ -29,6 +32,17 @@ def is_symbolic(space: spaces.Space) -> bool:
         and len(space.shape) == 3
         and max(space.shape) < SMALLEST_PICTURE
         and (space.shape[-1] == 3 or space.shape[0] == 3)
+    )
+
+
+def is_sentence(space: spaces.Space) -> bool:
+    """Whether a space holds the words of a sentence: ids of one vocabulary, place by place."""
+    return (
+        isinstance(space, spaces.MultiDiscrete)
+        and space.nvec.ndim == 1
+        and len(space.nvec) >= SHORTEST_SENTENCE
+        and space.nvec[0] >= SMALLEST_VOCABULARY
+        and bool((space.nvec == space.nvec[0]).all())
     )
 
 
@@ -96,13 +110,67 @@ class SymbolExtractor(BaseFeaturesExtractor):
         return out
 
 
+class WordExtractor(BaseFeaturesExtractor):
+    """Reads a sentence: embeds its words, weighs them by their place, adds up and mixes the sum.
+
+    The sum over places j of l_j * E[word j] is the position encoding of Sukhbaatar et al., 2015 (arXiv
+    1503.08895), here with weights l that are learnt, from 1 on. As in `SymbolExtractor` the average sentence
+    of the first training blocks is taken away.
+
+    Args:
+        observation_space: (W,) word ids, see `is_sentence`; 0 fills up.
+        features_dim: length of the features.
+        n_embedded: width of the sum.
+    """
+
+    average: Tensor
+    n_seen: Tensor
+    n_averaged = SymbolExtractor.n_averaged
+
+    def __init__(self, observation_space: gym.Space, features_dim: int = 64, n_embedded: int = 128) -> None:
+        if not is_sentence(observation_space):
+            raise ValueError(f"observation_space={observation_space}: must be a MultiDiscrete of word ids")
+        super().__init__(observation_space, features_dim)
+        n_places, n_words = len(observation_space.nvec), int(observation_space.nvec[0])  # type: ignore[attr-defined]
+        self.words = nn.Embedding(n_words, n_embedded, padding_idx=0)
+        self.places = nn.Parameter(torch.ones(n_places, n_embedded))
+        self.mix = nn.Linear(n_embedded, features_dim)
+        self.register_buffer("average", torch.zeros(n_places, n_words))
+        self.register_buffer("n_seen", torch.tensor(-1))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """(B, W) word ids -> (B, features_dim)."""
+        ids = observations.long()
+        if self.n_seen < 0:
+            # Until there is a block to learn from, the first observations have to do.
+            self.average, self.n_seen = self._frequencies(ids), self.n_seen + 1
+        summed = torch.einsum("bwe,we->be", self.words(ids), self.places)
+        # Row 0 stands for no word: it is 0, and stays so.
+        usual = torch.einsum("wv,ve,we->e", self.average, self.words.weight, self.places)
+        out: Tensor = self.mix((summed - usual).relu()).relu()
+        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
+            # After it was used: the first update starts from the features that were acted upon.
+            self.n_seen += 1
+            self.average = self.average.lerp(self._frequencies(ids), 1 / self.n_seen)
+        return out
+
+    def _frequencies(self, ids: Tensor) -> Tensor:
+        """(W, V) how often each word stands in each place."""
+        n_places, n_words = self.average.shape
+        index = ids + n_words * torch.arange(n_places, device=ids.device)
+        counts = torch.bincount(index.flatten(), minlength=n_places * n_words)
+        frequencies = counts.view(n_places, n_words) / len(ids)
+        frequencies[:, 0] = 0  # no word
+        return frequencies
+
+
 class DictExtractor(BaseFeaturesExtractor):
     """One extractor per key of a Dict space, joined.
 
     Args:
         observation_space: Dict of spaces.
         picture_dim: features of a picture.
-        symbols_dim: features of a grid of symbols.
+        symbols_dim: features of a grid of symbols, or of a sentence.
     """
 
     def __init__(self, observation_space: spaces.Dict, picture_dim: int = 256, symbols_dim: int = 64) -> None:
@@ -112,6 +180,8 @@ class DictExtractor(BaseFeaturesExtractor):
         for key, space in observation_space.spaces.items():
             if is_symbolic(space):
                 self.extractors[key], size = SymbolExtractor(space, symbols_dim), symbols_dim
+            elif is_sentence(space):
+                self.extractors[key], size = WordExtractor(space, symbols_dim), symbols_dim
             elif is_picture(space):
                 assert isinstance(space, spaces.Box)
                 self.extractors[key], size = NatureCNN(space, picture_dim), picture_dim
@@ -130,16 +200,20 @@ def default_extractor(space: spaces.Space) -> type[BaseFeaturesExtractor]:
         return DictExtractor
     if is_symbolic(space):
         return SymbolExtractor
+    if is_sentence(space):
+        return WordExtractor
     if is_picture(space):
         return NatureCNN
     return FlattenExtractor
 
 
 def preprocess(observations: Any, space: spaces.Space, normalize_images: bool) -> Any:
-    """SB3's preprocessing (one-hot, pixels / 255), which leaves symbols as they are."""
+    """SB3's preprocessing (one-hot, pixels / 255), which leaves symbols and words as they are."""
     if isinstance(space, spaces.Dict):
         return {
             key: preprocess(observations[key], subspace, normalize_images)
             for key, subspace in space.spaces.items()
         }
+    if is_sentence(space):
+        return observations
     return preprocess_obs(observations, space, normalize_images and not is_symbolic(space))

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pygame
 from minigrid.core.grid import Grid
 from minigrid.minigrid_env import MiniGridEnv
+
+from memspan.envs.ansi import grid_text
+from memspan.envs.window import Window
 
 
 class CentredViewEnv(MiniGridEnv):
@@ -16,14 +18,15 @@ class CentredViewEnv(MiniGridEnv):
     MiniGrid's own agent looks forward from the lower edge of its view, which turns with it. Everything in
     MiniGrid that follows from that is replaced here, so that MiniGrid's wrappers find what they expect.
 
-    `render` shows what `draw` returns; `get_frame`, which MiniGrid's image wrappers call, still draws the
-    plain grid.
+    `render` shows what `draw` returns, or `draw_text` in a terminal; `get_frame`, which MiniGrid's image
+    wrappers call, still draws the plain grid.
     """
+
+    metadata = MiniGridEnv.metadata | {"render_modes": ["human", "rgb_array", "ansi"]}
 
     # MiniGrid's own annotations are narrower (None) or wider than what these hold.
     agent_pos: tuple[int, int]
     window: Any
-    clock: Any
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(see_through_walls=True, **kwargs)
@@ -31,6 +34,14 @@ class CentredViewEnv(MiniGridEnv):
     @abstractmethod
     def draw(self) -> npt.NDArray[np.uint8]:
         """Draws the environment for people; of the same shape in every episode."""
+
+    def title(self) -> str:
+        """The line above the picture: how the episode stands."""
+        return f"step {self.step_count} of {self.max_steps}"
+
+    def draw_text(self) -> list[str]:
+        """Draws the environment as lines for a terminal; here the whole grid."""
+        return grid_text(self.grid, self.agent_pos, self.agent_dir, self.view_mask(self.highlight))
 
     def get_view_exts(self, agent_view_size: int | None = None) -> tuple[int, int, int, int]:
         """Corners of the view in the grid: left, top, and (not included) right, bottom."""
@@ -62,32 +73,36 @@ class CentredViewEnv(MiniGridEnv):
         centre = self.agent_view_size // 2
         return grid.render(tile_size, (centre, centre), self.agent_dir, highlight_mask=mask)
 
+    def get_pov_text(self) -> list[str]:
+        """The view alone, as lines for a terminal."""
+        grid, mask = self.gen_obs_grid()
+        centre = self.agent_view_size // 2
+        return grid_text(grid, (centre, centre), self.agent_dir, mask)
+
     def get_full_render(self, highlight: bool, tile_size: int) -> npt.NDArray[np.uint8]:
         """A picture of the whole grid, (height * tile_size, width * tile_size, 3)."""
         return self.grid.render(
             tile_size, self.agent_pos, self.agent_dir, highlight_mask=self.view_mask(highlight)
         )
 
-    def render(self) -> npt.NDArray[np.uint8] | None:
+    def render(self) -> npt.NDArray[np.uint8] | str | None:
         """Shows what `draw` returns, or the view alone with `agent_pov`.
 
         Returns:
-            The picture (height, width, 3) for `render_mode="rgb_array"`, else None.
+            The picture (height, width, 3) for `render_mode="rgb_array"`, lines of text with ANSI colours for
+            "ansi", else None.
         """
         if self.render_mode is None:
             return None
+        if self.render_mode == "ansi":
+            # The title may tell what the view does not show.
+            return "\n".join(self.get_pov_text() if self.agent_pov else [self.title(), *self.draw_text()])
         picture = self.get_pov_render(self.tile_size) if self.agent_pov else self.draw()
         if self.render_mode == "rgb_array":
             return picture
         if self.window is None:
-            pygame.display.init()
-            self.window = pygame.display.set_mode((picture.shape[1], picture.shape[0]))
-            pygame.display.set_caption(type(self).__name__)
-            self.clock = pygame.time.Clock()
-        self.window.blit(pygame.surfarray.make_surface(picture.swapaxes(0, 1)), (0, 0))
-        pygame.event.pump()
-        self.clock.tick(self.metadata["render_fps"])
-        pygame.display.flip()
+            self.window = Window(picture.shape[1::-1], type(self).__name__, self.metadata["render_fps"])
+        self.window.show(picture)
         return None
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Door, Wall
 
 from memspan.envs.centred_view import CentredViewEnv
-from memspan.envs.corridor_render import draw_corridor
+from memspan.envs.corridor_render import corridor_text, draw_corridor
 from memspan.envs.corridor_rules import (
     CUES,
     SIDES,
@@ -215,9 +215,15 @@ class CorridorEnv(CentredViewEnv):
         self.step_count = state["step_count"]
         self._outcome = ""
 
+    def title(self) -> str:
+        cell = self.agent_pos[0] - self._origin
+        return (
+            f"cue {CUES[self.cue]}    cell {cell} of 0-{self.length - 1}    "
+            f"step {self.step_count} of {self.max_steps}    {self._outcome}"
+        )
+
     def draw(self) -> npt.NDArray[np.uint8]:
         """Draws the corridor folded into rows, under a line that says how the episode stands."""
-        state = self.get_state()
         return draw_corridor(
             self.grid,
             origin=self._origin,
@@ -225,6 +231,16 @@ class CorridorEnv(CentredViewEnv):
             agent_pos=self.agent_pos,
             agent_dir=self.agent_dir,
             highlight_mask=self.view_mask(self.highlight),
-            title=f"cue {CUES[self.cue]}    cell {state['x']} of 0-{self.length - 1}    "
-            f"step {self.step_count} of {self.max_steps}    {self._outcome}",
+            title=self.title(),
+        )
+
+    def draw_text(self) -> list[str]:
+        """Draws the corridor as lines for a terminal, folded into rows."""
+        return corridor_text(
+            self.grid,
+            origin=self._origin,
+            length=self.length,
+            agent_pos=self.agent_pos,
+            agent_dir=self.agent_dir,
+            highlight_mask=self.view_mask(self.highlight),
         )

@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 from minigrid.core.grid import Grid
 
+from memspan.envs.ansi import WALL_SIGN, cell_text
 from memspan.envs.drawing import PAPER, write
 
 CELLS_PER_ROW = 40
@@ -17,6 +18,8 @@ LABEL_HEIGHT = 18
 LABEL_SIZE = 12
 LABEL_EVERY = 10
 GAP = 6
+TEXT_CELLS_PER_ROW = 36
+"""As many as fit into a terminal of 80 columns; 200 cells then fit into 24 lines."""
 
 
 def draw_corridor(
@@ -69,3 +72,42 @@ def draw_corridor(
         if 0 <= x < length and x % LABEL_EVERY == 0:
             write(picture, str(x), left, top - LABEL_HEIGHT + 3, LABEL_SIZE)
     return picture
+
+
+def corridor_text(
+    grid: Grid,
+    *,
+    origin: int,
+    length: int,
+    agent_pos: tuple[int, int],
+    agent_dir: int,
+    highlight_mask: npt.NDArray[np.bool_],
+) -> list[str]:
+    """Draws a corridor for a terminal, folded into rows of 36 cells, every tenth numbered in the wall above.
+
+    Args:
+        grid: three rows of cells.
+        origin: column of x = 0.
+        length: cells of this episode's corridor.
+        agent_pos: column and row.
+        agent_dir: MiniGrid's direction.
+        highlight_mask: (width, height) of the grid, the cells in the agent's view.
+    """
+    lines: list[str] = []
+    for first in range(0, length, TEXT_CELLS_PER_ROW):
+        last = min(first + TEXT_CELLS_PER_ROW, length)
+        # Walls before the first cell and behind the last stand in the row of those cells.
+        columns = range(origin + first if first else 0, origin + last + (last == length))
+        indent = "  " * (origin if first else 0)
+        for y in range(grid.height):
+            cells = []
+            number = ""
+            for column in columns:
+                x = column - origin
+                if y == 0 and 0 <= x < length and x % LABEL_EVERY == 0:
+                    number = f"{x:<4}"
+                mark, number = (number[:2], number[2:]) if number.strip() else (WALL_SIGN, "")
+                here = agent_dir if (column, y) == tuple(agent_pos) else None
+                cells.append(cell_text(grid.get(column, y), bool(highlight_mask[column, y]), here, mark))
+            lines.append(indent + "".join(cells))
+    return lines

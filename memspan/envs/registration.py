@@ -7,15 +7,29 @@ from gymnasium.envs.registration import register
 from minigrid.wrappers import ImgObsWrapper
 
 from memspan.envs.corridor import CorridorEnv
+from memspan.envs.portal import PortalEnv
 
 _CORRIDOR = {
     "entry_point": "memspan.envs.registration:make_corridor",
     "vector_entry_point": "memspan.envs.corridor_engine:CorridorVectorEnv",
 }
+_PORTAL = {
+    "entry_point": "memspan.envs.registration:make_portal",
+    "vector_entry_point": "memspan.envs.portal_engine:PortalVectorEnv",
+}
+_INSTRUCTION = {
+    "entry_point": "memspan.envs.instruction:InstructionEnv",
+    "vector_entry_point": "memspan.envs.instruction_engine:InstructionVectorEnv",
+}
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "memspan/Corridor-v0": {**_CORRIDOR, "kwargs": {"shuffle_doors": False}},
     "memspan/CorridorShuffled-v0": {**_CORRIDOR, "kwargs": {"shuffle_doors": True}},
+    "memspan/Portal-v0": {**_PORTAL, "kwargs": {"num_rooms": 10}},
+    "memspan/PortalLong-v0": {**_PORTAL, "kwargs": {"num_rooms": 50}},
+    "memspan/PortalLabelled-v0": {**_PORTAL, "kwargs": {"num_rooms": 10, "room_labels": True}},
+    "memspan/Instruction-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 10, "max_delay": 40}},
+    "memspan/InstructionLong-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 60, "max_delay": 120}},
 }
 """Every id and what `gymnasium.register` is told about it."""
 
@@ -23,6 +37,11 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 def make_corridor(**kwargs: Any) -> gym.Env[Any, Any]:
     """`CorridorEnv` with the image alone as its observation, as the engine has it."""
     return ImgObsWrapper(CorridorEnv(**kwargs))  # type: ignore[no-untyped-call]
+
+
+def make_portal(**kwargs: Any) -> gym.Env[Any, Any]:
+    """`PortalEnv` with the image alone as its observation, as the engine has it."""
+    return ImgObsWrapper(PortalEnv(**kwargs))  # type: ignore[no-untyped-call]
 
 
 def register_envs() -> None:

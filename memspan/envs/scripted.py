@@ -14,10 +14,16 @@ class ScriptedCorridorPolicy:
 
     Its memory is the cue's colour, one number per environment, rewritten whenever a cue is in view; so it
     needs no sign that an episode starts. Works for one observation as for a batch of them.
+
+    Args:
+        horizon: steps for which the cue is remembered; None: for ever. What it has forgotten it takes for
+            red.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, horizon: int | None = None) -> None:
+        self.horizon = np.inf if horizon is None else horizon
         self.cue: npt.NDArray[np.uint8] | None = None
+        self.age: npt.NDArray[np.int64] | int = 0
 
     def reset(self) -> None:
         """Forgets the cue."""
@@ -37,7 +43,8 @@ class ScriptedCorridorPolicy:
         above = observations[..., half, half - 1, :]
         sees_cue = beside[..., 0] == OBJECT_TO_IDX["ball"]
         known = np.zeros_like(beside[..., 1]) if self.cue is None else self.cue
-        self.cue = np.where(sees_cue, beside[..., 1], known)
+        self.age = np.where(sees_cue, 0, self.age + 1)
+        self.cue = np.where(sees_cue, beside[..., 1], np.where(self.age <= self.horizon, known, 0))
         at_doors = above[..., 0] == OBJECT_TO_IDX["door"]
         door = np.where(above[..., 1] == self.cue, CorridorActions.up, CorridorActions.down)
         return np.where(at_doors, door, CorridorActions.right)

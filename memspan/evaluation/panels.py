@@ -19,7 +19,15 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from memspan.evaluation.groups import by_task, task_title
 from memspan.evaluation.results import Evaluation
 
-CHANCE = {"memspan/Corridor-v0": 0.5, "memspan/CorridorShuffled-v0": 0.5}
+CHANCE = {
+    "memspan/Corridor-v0": 0.5,
+    "memspan/CorridorShuffled-v0": 0.5,
+    "memspan/Portal-v0": 0.0065,
+    "memspan/PortalLong-v0": 0.0,
+    "memspan/PortalLabelled-v0": 0.0065,
+    "memspan/Instruction-v0": 0.0,
+    "memspan/InstructionLong-v0": 0.0,
+}
 """Best success rate of an agent without memory, where it is known."""
 
 FORMATS = ("png", "svg")

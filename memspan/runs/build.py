@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from stable_baselines3.common.utils import LinearSchedule
 
-from memspan.agents import MemoryPPO, VecEnvAdapter
+from memspan.agents import MemoryPPO, ObservePrevious, VecEnvAdapter
 from memspan.runs.environments import build_vector_env, check_settings, environment_spec
 
 if TYPE_CHECKING:
+    import gymnasium as gym
     from stable_baselines3.common.vec_env import VecEnv
 
     from memspan.runs.config import RunConfig
@@ -30,10 +31,16 @@ def make_env(config: RunConfig, n_envs: int | None = None, seed: int | None = No
     """
     spec = environment_spec(config.env)
     check_settings(spec, config.env_kwargs)
-    env: VecEnv = VecEnvAdapter(build_vector_env(spec, n_envs or config.n_envs, config.env_kwargs))
+    env = adapt(config, build_vector_env(spec, n_envs or config.n_envs, config.env_kwargs))
     if seed is not None:
         env.seed(seed)
     return env
+
+
+def adapt(config: RunConfig, env: gym.vector.VectorEnv) -> VecEnv:
+    """A vector environment as the agent of a run sees it."""
+    adapted: VecEnv = VecEnvAdapter(env)
+    return ObservePrevious(adapted) if config.observe_previous else adapted
 
 
 def spread_seed(seed: int, *more: int) -> int:

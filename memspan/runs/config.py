@@ -32,6 +32,8 @@ class RunConfig:
     """Folder name in place of the memory's, to tell apart several settings of one memory."""
     algorithm: Literal["ppo"] = "ppo"
     """How to learn from rollouts."""
+    observe_previous: bool = False
+    """Show the agent its previous action and reward, too."""
     width: int = 64
     """D, width of the memory."""
     learning_rate: float = 3e-4

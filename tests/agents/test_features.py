@@ -11,7 +11,9 @@ from toys import OBSERVATIONS
 from memspan.agents.features import (
     DictExtractor,
     SymbolExtractor,
+    WordExtractor,
     default_extractor,
+    is_sentence,
     is_symbolic,
     preprocess,
 )
@@ -109,6 +111,7 @@ def test_the_extractor_follows_from_the_space() -> None:
         "symbols 7": SymbolExtractor,
         "dict": DictExtractor,
         "dict with picture and symbols": DictExtractor,
+        "sentence": WordExtractor,
     }
     for name, space in OBSERVATIONS.items():
         assert default_extractor(space) is expected.get(name, FlattenExtractor), name
@@ -131,3 +134,79 @@ def test_parts_of_a_dictionary_are_joined() -> None:
 def test_pictures_are_scaled_and_symbols_are_not() -> None:
     assert preprocess(torch.full((1, 3, 36, 36), 255), box(3, 36, 36), True).max() == 1
     assert preprocess(torch.full((1, 3, 3, 3), 10), box(3, 3, 3), True).max() == 10
+
+
+def sentences(n: int, n_places: int = 6, n_words: int = 30) -> torch.Tensor:
+    """Of random words; the last places are filled up with 0."""
+    ids = torch.randint(1, n_words, (n, n_places))
+    ids[torch.arange(n_places) >= torch.randint(2, n_places + 1, (n, 1))] = 0
+    return ids
+
+
+def test_words_are_weighed_by_place_and_summed() -> None:
+    torch.manual_seed(0)
+    extractor = WordExtractor(spaces.MultiDiscrete([30] * 6), features_dim=5, n_embedded=7).eval()
+    with torch.no_grad():
+        extractor.places.uniform_()
+    ids = sentences(40)
+    usual = ids[:20]
+    extractor(usual)  # makes the average
+
+    def total(sentence: list[int]) -> torch.Tensor:
+        return sum(extractor.words.weight[w] * extractor.places[j] for j, w in enumerate(sentence) if w)
+
+    mean = torch.stack([total(one) for one in usual.tolist()]).mean(0)
+    expected = torch.stack([(total(one) - mean).relu() for one in ids.tolist()])
+    expected = (expected @ extractor.mix.weight.T + extractor.mix.bias).relu()
+    torch.testing.assert_close(extractor(ids), expected)
+
+
+def test_sentences_in_another_order_are_told_apart_once_places_have_learnt() -> None:
+    torch.manual_seed(0)
+    extractor = WordExtractor(spaces.MultiDiscrete([30] * 6))
+    optimizer = torch.optim.Adam(extractor.parameters(), lr=1e-2)
+    ids = torch.stack([torch.randperm(6)[:6] + 1 for _ in range(400)])
+    before = (ids == 1).int().argmax(1) < (ids == 2).int().argmax(1)  # word 1 stands before word 2
+    head = torch.nn.Linear(64, 1)
+    optimizer.add_param_group({"params": head.parameters()})
+    for _ in range(150):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            head(extractor(ids))[:, 0], before.float()
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert ((head(extractor(ids))[:, 0] > 0) == before).float().mean() > 0.95
+
+
+def test_the_average_sentence_is_that_of_the_first_training_blocks() -> None:
+    extractor = WordExtractor(spaces.MultiDiscrete([30] * 6))
+    extractor.n_averaged = 2
+    ids = torch.tensor([[1, 2, 3, 0, 0, 0]])
+    other = torch.tensor([[4, 2, 0, 0, 0, 0]])
+    extractor.eval()(torch.cat([ids, other]))
+    assert extractor.average[0, [1, 4]].tolist() == [0.5, 0.5]
+    for block, expected in ((ids, 1.0), (other, 0.5), (other, 0.5)):
+        extractor.train()(block)
+        assert extractor.average[0, 1] == expected
+    assert extractor.average[1, 2] == 1
+    assert extractor.average[:, 0].abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        (spaces.MultiDiscrete([30] * 6), True),
+        (spaces.MultiDiscrete([30] * 5 + [31]), False),
+        (spaces.MultiDiscrete([30] * 3), False),
+        (spaces.MultiDiscrete([5] * 6), False),
+        (spaces.MultiDiscrete([[30] * 6] * 2), False),
+        (spaces.Discrete(30), False),
+    ],
+)
+def test_what_is_a_sentence(space: spaces.Space, told: bool) -> None:
+    assert is_sentence(space) == told
+    assert (default_extractor(space) is WordExtractor) == told
+    if not told:
+        with pytest.raises(ValueError, match="must be a MultiDiscrete of word ids"):
+            WordExtractor(space)

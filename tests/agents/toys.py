@@ -22,6 +22,7 @@ OBSERVATIONS: dict[str, spaces.Space[Any]] = {
     "matrix": spaces.Box(-1, 1, (2, 3), np.float64),
     "discrete": spaces.Discrete(5),
     "multi-discrete": spaces.MultiDiscrete([3, 4]),
+    "sentence": spaces.MultiDiscrete([30] * 6),
     "multi-binary": spaces.MultiBinary(4),
     "picture 36": spaces.Box(0, 255, (36, 36, 3), np.uint8),
     "picture 64": spaces.Box(0, 255, (64, 64, 3), np.uint8),

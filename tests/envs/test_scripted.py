@@ -6,7 +6,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 
-from memspan.envs import ENVIRONMENTS, CorridorVectorEnv, ScriptedCorridorPolicy, register_envs
+from memspan.envs import (
+    ENVIRONMENTS,
+    CorridorVectorEnv,
+    PortalVectorEnv,
+    ScriptedCorridorPolicy,
+    ScriptedPortalPolicy,
+    register_envs,
+)
+from memspan.envs.portal_rules import most_steps, steps_per_room
 
 register_envs()
 
@@ -61,3 +69,78 @@ def test_without_its_memory_it_is_at_chance() -> None:
         episodes += int(terminated.sum())
         success += int(infos["success"].sum())
     assert abs(success / episodes - 0.5) < 0.025
+
+
+@pytest.mark.parametrize(("horizon", "longest"), [(0, 1), (10, 11), (29, 30)])
+def test_the_corridor_takes_a_memory_as_long_as_itself(horizon: int, longest: int) -> None:
+    """Solved up to the length that the horizon allows, and no better than chance beyond."""
+    envs = CorridorVectorEnv(1000, max_length=40)
+    policy = ScriptedCorridorPolicy(horizon)
+    obs, _ = envs.reset(seed=5)
+    short, long = [], []
+    for _ in range(400):
+        length = envs.get_state()["length"]
+        obs, _, terminated, _, infos = envs.step(policy.act(obs))
+        short += infos["success"][terminated & (length <= longest)].tolist()
+        long += infos["success"][terminated & (length > longest)].tolist()
+    assert all(short)
+    assert abs(np.mean(long) - 0.5) < 0.025
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "episodes"),
+    [
+        ({}, 10_000),
+        ({"room_labels": True}, 10_000),
+        ({"num_rooms": 3, "room_size": 3, "view_size": 5, "max_mistakes_per_room": None}, 10_000),
+        ({"num_rooms": 50}, 400),
+    ],
+)
+def test_portal_with_perfect_memory(kwargs: dict[str, Any], episodes: int) -> None:
+    """Always the last room, every reward there is, and exactly the steps that the wrong guesses cost."""
+    num_envs = 400
+    num_rooms, room_size = kwargs.get("num_rooms", 10), kwargs.get("room_size", 5)
+    envs = PortalVectorEnv(num_envs, **kwargs)
+    policy = ScriptedPortalPolicy(num_envs, num_rooms, room_size)
+    obs, _ = envs.reset(seed=5)
+    starts = np.ones(num_envs, dtype=bool)
+    steps, returns = np.zeros(num_envs, dtype=np.int64), np.zeros(num_envs)
+    done = 0
+    while done < episodes:
+        wrong = envs.get_state()["right_door"] == 1  # it tries the west door first
+        visits = num_rooms - 1 + (wrong * np.arange(1, num_rooms)).sum(axis=1)
+        obs, rewards, terminated, truncated, infos = envs.step(policy.act(obs, starts))
+        steps += 1
+        returns += rewards
+        starts = terminated
+        assert not truncated.any()
+        assert infos["success"][terminated].all()
+        np.testing.assert_array_equal(steps[terminated], visits[terminated] * steps_per_room(room_size))
+        assert steps.max() <= most_steps(num_rooms, room_size)
+        np.testing.assert_array_equal(returns[terminated], num_rooms - 1)
+        steps[terminated], returns[terminated] = 0, 0
+        done += int(terminated.sum())
+
+
+def portal_success(horizon: int | None, num_rooms: int = 10) -> float:
+    """Over 2,000 episodes, 4 of each environment."""
+    num_envs = 500
+    envs = PortalVectorEnv(num_envs, num_rooms)
+    policy = ScriptedPortalPolicy(num_envs, num_rooms, horizon=horizon)
+    obs, _ = envs.reset(seed=5)
+    starts, left, wins = np.ones(num_envs, dtype=bool), np.full(num_envs, 4), 0
+    while left.any():
+        obs, _, terminated, truncated, infos = envs.step(policy.act(obs, starts))
+        starts = terminated | truncated
+        wins += int((infos["success"] & (left > 0)).sum())
+        left -= starts & (left > 0)
+    return wins / (4 * num_envs)
+
+
+def test_portal_takes_a_memory_of_one_way_through_the_rooms() -> None:
+    """Every room is passed again on each way, so nothing older than one way need be kept."""
+    one_way = 8 * steps_per_room(5) + 1
+    assert portal_success(one_way) == 1
+    assert portal_success(one_way - 1) < 0.9
+    assert portal_success(one_way // 2) < 0.2
+    assert portal_success(0) < 0.013

@@ -1,0 +1,192 @@
+"""Numba kernels of Portal's engine.
+
+Letters: N environments, R rooms, S size of a room, V view size, P = V * V * 3 bytes of a view, F floors: 2
+(first room, others), or R where every room shows its number.
+
+- agent (N, 5) int64: the columns below.
+- doors (N, 3, R - 1) int64: rows RIGHT_DOOR, RED_DOOR (0 west, 1 east), MISTAKES.
+- rng (N,) uint64: streams, see `kernels`.
+- limits (2,) int64: max_steps, mistakes in a room that end the episode (0: any number is allowed).
+- views (F, S, S, 3, P) uint8: every view there is, see `build_views`.
+"""
+
+import numpy as np
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
+from numba import njit, uint64
+
+from memspan.envs.kernels import (
+    DONE,
+    F64,
+    I64,
+    INVALID,
+    SUCCESS,
+    TERMINATED,
+    TRUNCATED,
+    U8,
+    U64,
+    Bools,
+    any_outside,
+    next_bits,
+)
+from memspan.envs.portal_rules import DOORS, FLOORS, floor_digits
+
+ROOM, X, Y, STEP_COUNT, REACHED = range(5)
+RIGHT_DOOR, RED_DOOR, MISTAKES = range(3)
+RIGHT, DOWN, LEFT, UP = range(4)
+NO_DOORS = 2
+"""Third index of `views` in the last room; elsewhere it is the side of the red door."""
+
+
+def build_views(num_rooms: int, room_size: int, view_size: int, room_labels: bool) -> U8:
+    """Draws every view there is, so that a step only has to copy one.
+
+    Returns:
+        (F, S, S, 3, P) uint8, indexed by floor, x, y, and doors: red one west, red one east, none.
+    """
+    half, middle = view_size // 2, room_size // 2
+    empty = (OBJECT_TO_IDX["empty"], 0, 0)
+    wall = (OBJECT_TO_IDX["wall"], COLOR_TO_IDX["grey"], 0)
+    red, blue = ((OBJECT_TO_IDX["door"], COLOR_TO_IDX[colour], STATE_TO_IDX["closed"]) for colour in DOORS)
+    n_floors = num_rooms if room_labels else 2
+    views = np.empty((n_floors, room_size, room_size, 3, view_size, view_size, 3), dtype=np.uint8)
+    for floor in range(n_floors):
+        # A room inside walls as thick as a view reaches.
+        world = np.empty((3, room_size + 2 * half, room_size + 2 * half, 3), dtype=np.uint8)
+        world[...] = wall
+        inside = world[:, half : half + room_size, half : half + room_size]
+        inside[...] = empty
+        if floor == 0 or room_labels:
+            for digit, number in enumerate(floor_digits(floor)):
+                colour = COLOR_TO_IDX[FLOORS[number]]
+                inside[:, digit % 2 :: 2, digit // 2 :: 2] = (OBJECT_TO_IDX["floor"], colour, 0)
+        west, east = half - 1, half + room_size
+        world[0, west, half + middle] = world[1, east, half + middle] = red
+        world[0, east, half + middle] = world[1, west, half + middle] = blue
+        for x in range(room_size):
+            for y in range(room_size):
+                views[floor, x, y] = world[:, x : x + view_size, y : y + view_size]
+    return views.reshape(*views.shape[:4], -1)
+
+
+@njit(cache=True, inline="always")
+def _draw(agent: I64, doors: I64, rng: U64, i: int, middle: int) -> None:
+    bits = uint64(0)
+    for k in range(doors.shape[2]):
+        if k % 32 == 0:
+            bits = next_bits(rng, i)
+        doors[i, RIGHT_DOOR, k] = np.int64(bits & uint64(1))
+        doors[i, RED_DOOR, k] = np.int64((bits >> uint64(1)) & uint64(1))
+        doors[i, MISTAKES, k] = 0
+        bits >>= uint64(2)
+    agent[i, ROOM] = 0
+    agent[i, X] = agent[i, Y] = middle
+    agent[i, STEP_COUNT] = 0
+    agent[i, REACHED] = 1
+
+
+@njit(cache=True, inline="always")
+def _observe(agent: I64, doors: I64, views: U8, out: U8, i: int) -> None:
+    room = agent[i, ROOM]
+    floor = min(room, views.shape[0] - 1)
+    look = NO_DOORS if room == doors.shape[2] else doors[i, RED_DOOR, room]
+    view = views[floor, agent[i, X], agent[i, Y], look]
+    for p in range(view.shape[0]):
+        out[i, p] = view[p]
+
+
+@njit(cache=True)
+def draw_layouts(agent: I64, doors: I64, rng: U64, middle: int, mask: Bools) -> None:
+    """Starts new episodes in the environments in `mask` (N,)."""
+    for i in range(agent.shape[0]):
+        if mask[i]:
+            _draw(agent, doors, rng, i, middle)
+
+
+@njit(cache=True)
+def observe(agent: I64, doors: I64, views: U8, obs: U8) -> None:
+    """Writes what every environment shows into `obs` (N, V, V, 3)."""
+    out = obs.reshape(obs.shape[0], views.shape[4])
+    for i in range(agent.shape[0]):
+        _observe(agent, doors, views, out, i)
+
+
+@njit(cache=True)
+def step(
+    actions: I64,
+    agent: I64,
+    doors: I64,
+    rng: U64,
+    limits: I64,
+    views: U8,
+    obs: U8,
+    final_obs: U8,
+    rewards: F64,
+    flags: Bools,
+    told: I64,
+) -> int:
+    """Moves every agent by one cell and starts the next episode where one has ended.
+
+    Args:
+        actions: (N,) int64.
+        agent: changed in place, as are `doors` and `rng`.
+        doors: see the module.
+        rng: see the module.
+        limits: see the module.
+        views: see the module.
+        obs: (N, V, V, 3) out: what is to be seen now; the next episode's first view where one has ended.
+        final_obs: (N, V, V, 3) out, written only where an episode has ended: its last view.
+        rewards: (N,) out.
+        flags: (4, N) out: terminated, truncated, success, done.
+        told: (1, N) out: rooms reached.
+
+    Returns:
+        The number of episodes that ended, or `INVALID` if an action is outside 0..3; then nothing was
+        changed.
+    """
+    num_envs = agent.shape[0]
+    if any_outside(actions, 4):
+        return INVALID
+    size = views.shape[1]
+    middle = size // 2
+    last_room = doors.shape[2]
+    now = obs.reshape(num_envs, views.shape[4])
+    final = final_obs.reshape(num_envs, views.shape[4])
+    ended = 0
+    for i in range(num_envs):
+        action = actions[i]
+        agent[i, STEP_COUNT] += 1
+        x = agent[i, X] + (action == RIGHT) - (action == LEFT)
+        y = agent[i, Y] + (action == DOWN) - (action == UP)
+        rewards[i] = 0.0
+        success = failed = False
+        # Where x is outside, y has not changed: the door is there if it is the middle row.
+        if (x < 0 or x == size) and y == middle:
+            room = agent[i, ROOM]
+            agent[i, X] = agent[i, Y] = middle
+            if doors[i, RIGHT_DOOR, room] == (x == size):
+                room += 1
+                agent[i, ROOM] = room
+                if room == agent[i, REACHED]:
+                    agent[i, REACHED] += 1
+                    rewards[i] = 1.0
+                success = room == last_room
+            else:
+                doors[i, MISTAKES, room] += 1
+                failed = doors[i, MISTAKES, room] == limits[1]
+                agent[i, ROOM] = 0
+        else:
+            agent[i, X] = min(max(x, 0), size - 1)
+            agent[i, Y] = min(max(y, 0), size - 1)
+        terminated = success or failed
+        truncated = agent[i, STEP_COUNT] >= limits[0] and not terminated
+        flags[TERMINATED, i] = terminated
+        flags[TRUNCATED, i] = truncated
+        flags[SUCCESS, i] = success
+        flags[DONE, i] = terminated or truncated
+        told[0, i] = agent[i, REACHED]
+        if terminated or truncated:
+            ended += 1
+            _observe(agent, doors, views, final, i)
+            _draw(agent, doors, rng, i, middle)
+        _observe(agent, doors, views, now, i)
+    return ended

@@ -1,0 +1,240 @@
+"""What every engine promises about seeds, resets, actions and what it returns, whichever task it is."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from memspan.envs import CorridorVectorEnv, InstructionVectorEnv, PortalVectorEnv
+from memspan.envs.vector_engine import VectorEngine
+
+Actions = npt.NDArray[np.int64]
+
+
+def corridor(num_envs: int, **kwargs: Any) -> VectorEngine:
+    return CorridorVectorEnv(num_envs, **{"max_length": 8, "shuffle_doors": True} | kwargs)
+
+
+def portal(num_envs: int, **kwargs: Any) -> VectorEngine:
+    return PortalVectorEnv(num_envs, **{"num_rooms": 4, "room_size": 3} | kwargs)
+
+
+def instruction(num_envs: int, **kwargs: Any) -> VectorEngine:
+    return InstructionVectorEnv(num_envs, **{"n_verbs": 1, "n_objects": 2} | kwargs)
+
+
+MAKERS: dict[str, Callable[..., VectorEngine]] = {
+    "corridor": corridor,
+    "portal": portal,
+    "instruction": instruction,
+}
+"""Settings under which random actions end many episodes."""
+
+
+@pytest.fixture(params=MAKERS)
+def make(request: pytest.FixtureRequest) -> Callable[..., VectorEngine]:
+    return MAKERS[request.param]
+
+
+def random_actions(engine: VectorEngine, steps: int, seed: int = 0) -> Actions:
+    """(steps, num_envs), with action 0 more often than others, so that something happens."""
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, engine.num_actions, (steps, engine.num_envs))
+    return np.where(rng.random(drawn.shape) < 0.5, 0, drawn)
+
+
+def play(engine: VectorEngine, actions: Actions) -> list[npt.NDArray[Any]]:
+    """Observations, rewards and flags of a run, each (T, num_envs, ...)."""
+    steps = [engine.step(row)[:4] for row in actions]
+    return [np.stack(column) for column in zip(*steps, strict=True)]
+
+
+def same_state(one: VectorEngine, state: dict[str, npt.NDArray[Any]], rows: Any = slice(None)) -> bool:
+    return all(np.array_equal(values[rows], state[field][rows]) for field, values in one.get_state().items())
+
+
+def test_same_seed_same_run_whatever_the_number_of_environments(make: Callable[..., VectorEngine]) -> None:
+    wide, narrow, alone = (make(n) for n in (8, 3, 1))
+    actions = random_actions(wide, 300)
+    wide.reset(seed=50)
+    runs = play(wide, actions)
+    assert runs[2].any()
+    narrow.reset(seed=50)
+    for full, part in zip(runs, play(narrow, actions[:, :3].copy()), strict=True):
+        np.testing.assert_array_equal(full[:, :3], part)
+    for i in (0, 5):
+        alone.reset(seed=50 + i)
+        for full, part in zip(runs, play(alone, actions[:, i : i + 1].copy()), strict=True):
+            np.testing.assert_array_equal(full[:, i : i + 1], part)
+    wide.reset(seed=list(range(50, 58)))
+    for full, again in zip(runs, play(wide, actions), strict=True):
+        np.testing.assert_array_equal(full, again)
+    wide.reset(seed=51)
+    assert not np.array_equal(runs[0], play(wide, actions)[0])
+
+
+def test_reset_without_a_seed_goes_on_with_the_stream(make: Callable[..., VectorEngine]) -> None:
+    engine = make(100)
+    engine.reset(seed=1)
+    first = engine.get_state()
+    engine.reset()
+    second = engine.get_state()
+    assert not same_state(engine, first)
+    engine.reset(seed=1)
+    assert same_state(engine, first)
+    engine.reset()
+    assert same_state(engine, second)
+    engine.reset(seed=[None] * 99 + [7])
+    assert not same_state(engine, second)
+
+
+def test_first_reset_without_a_seed_is_random(make: Callable[..., VectorEngine]) -> None:
+    one, other = make(100), make(100)
+    one.reset()
+    other.reset()
+    assert not same_state(one, other.get_state())
+
+
+def test_reset_mask_leaves_the_others_alone(make: Callable[..., VectorEngine]) -> None:
+    engine = make(4)
+    engine.reset(seed=1)
+    seen, *_ = engine.step(np.zeros(4, dtype=np.int64))
+    before = engine.get_state()
+    options = {"reset_mask": np.array([True, False, False, True])}
+    obs, _ = engine.reset(seed=77, options=options)
+    assert set(options) == {"reset_mask"}
+    assert same_state(engine, before, slice(1, 3))
+    assert not same_state(engine, before)
+    np.testing.assert_array_equal(obs[1:3], seen[1:3])
+    # The streams of the others go on as they would have: seeds, too, are for the masked ones.
+    engine.reset()
+    after = engine.get_state()
+    engine.reset(seed=1)
+    engine.step(np.zeros(4, dtype=np.int64))
+    engine.reset()
+    assert same_state(engine, after, slice(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"options": {"reset_mask": np.zeros(3, dtype=bool)}},
+            r"options\['reset_mask'\] must be a bool array of shape",
+        ),
+        (
+            {"options": {"reset_mask": np.ones(2, dtype=bool)}},
+            r"options\['reset_mask'\] must be a bool array of shape",
+        ),
+        ({"options": {"reset_mask": [0, 1, 2]}}, r"options\['reset_mask'\] must be a bool array of shape"),
+        ({"options": {"size": 3}}, r"unknown field 'size'"),
+        ({"seed": -1}, r"seed must be None, an integer >= 0 or a list of them, got -1"),
+        ({"seed": 1.5}, r"seed must be None, an integer >= 0 or a list of them, got 1.5"),
+        ({"seed": [1, 2]}, r"seed must be one seed or 3 of them, got 2"),
+        ({"seed": [1, 2, -3]}, r"seed must be None or an integer >= 0, got -3"),
+    ],
+)
+def test_wrong_reset_changes_nothing(
+    make: Callable[..., VectorEngine], kwargs: dict[str, Any], message: str
+) -> None:
+    engine = make(3)
+    engine.reset(seed=1)
+    before = engine.get_state()
+    with pytest.raises(ValueError, match=message):
+        engine.reset(**kwargs)
+    assert same_state(engine, before)
+
+
+def test_wrong_actions_change_nothing(make: Callable[..., VectorEngine]) -> None:
+    engine = make(3)
+    n = engine.num_actions
+    engine.reset(seed=1)
+    before = engine.get_state()
+    for actions, message in (
+        ([0, n, 0], rf"^actions must be from 0 to {n - 1}, got {n} for environment 1$"),
+        ([0, 0, -1], rf"^actions must be from 0 to {n - 1}, got -1 for environment 2$"),
+        (np.array([0, 999, 0]), rf"^actions must be from 0 to {n - 1}, got 999 for environment 1$"),
+        ([0, 0], r"^actions must be of shape \(3,\), got shape \(2,\)$"),
+        (0, r"^actions must be of shape \(3,\), got shape \(\)$"),
+        ([0.0, 1.0, 2.0], rf"^actions must be integers from 0 to {n - 1}, got dtype float64$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            engine.step(actions)
+        assert same_state(engine, before)
+
+
+def test_actions_of_every_integer_type_and_layout(make: Callable[..., VectorEngine]) -> None:
+    engine = make(3)
+    engine.reset(seed=1)
+    engine.step(np.zeros(3, np.int64))
+    after = engine.get_state()
+    for actions in (
+        [0, 0, 0],
+        np.zeros(3, np.int32),
+        np.zeros(3, np.uint8),
+        np.zeros((3, 2), np.int64)[:, 0],
+    ):
+        engine.reset(seed=1)
+        engine.step(actions)
+        assert same_state(engine, after)
+
+
+@pytest.mark.parametrize(("num_envs", "got"), [(0, "0"), (-1, "-1"), (2.0, "2.0"), (True, "True")])
+def test_wrong_number_of_environments(make: Callable[..., VectorEngine], num_envs: Any, got: str) -> None:
+    with pytest.raises(ValueError, match=f"^num_envs must be an integer >= 1, got {got}$"):
+        make(num_envs)
+
+
+def test_wrong_render_mode(make: Callable[..., VectorEngine]) -> None:
+    with pytest.raises(ValueError, match=r"^render_mode must be None or 'rgb_array'.*, got 'human'$"):
+        make(1, render_mode="human")
+
+
+def test_what_was_returned_is_never_written_again(make: Callable[..., VectorEngine]) -> None:
+    engine = make(20)
+    held: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(obs := engine.reset(seed=1)[0], obs.copy())]
+    for row in random_actions(engine, 60):
+        *arrays, infos = engine.step(row)
+        arrays += [infos[key] for key in ("success", *engine.told, "final_obs", "_final_obs") if key in infos]
+        held += [(array, array.copy()) for array in arrays]
+    assert len(held) > 300
+    for array, copy in held:
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_state_can_be_taken_and_put_back(make: Callable[..., VectorEngine]) -> None:
+    engine = make(30)
+    engine.reset(seed=1)
+    for row in random_actions(engine, 20):
+        obs, *_ = engine.step(row)
+    state = engine.get_state()
+    other = make(30)
+    np.testing.assert_array_equal(other.set_state(state), obs)
+    assert same_state(other, state)
+    field = next(iter(state))
+    with pytest.raises(ValueError, match="state must have the fields"):
+        other.set_state({field: state[field]})
+    with pytest.raises(ValueError, match=r"state\['step_count'\] must be from 0 to \d+, got -1"):
+        other.set_state(state | {"step_count": np.where(np.arange(30) == 2, -1, 0)})
+    assert same_state(other, state)
+
+
+def test_infos_of_the_last_step_are_those_of_the_episode_that_ended(
+    make: Callable[..., VectorEngine],
+) -> None:
+    engine = make(20)
+    engine.reset(seed=1)
+    ended = 0
+    for row in random_actions(engine, 200):
+        *_, terminated, truncated, infos = engine.step(row)
+        done = terminated | truncated
+        assert ("final_info" in infos) == done.any()
+        if done.any():
+            ended += int(done.sum())
+            np.testing.assert_array_equal(infos["_final_info"], done)
+            for name in ("success", *engine.told):
+                np.testing.assert_array_equal(infos["final_info"][name][done], infos[name][done])
+                np.testing.assert_array_equal(infos["final_info"][f"_{name}"], done)
+    assert ended > 50
