@@ -62,9 +62,9 @@ class PortalVectorEnv(VectorEngine):
         self.view_size = view_size
         self.room_labels = room_labels
         self.max_mistakes_per_room = max_mistakes_per_room
-        self._agent = np.zeros((self.num_envs, len(AGENT_FIELDS)), dtype=np.int64)
-        self._doors = np.zeros((self.num_envs, len(DOOR_FIELDS), num_rooms - 1), dtype=np.int64)
-        self._limits = np.array([self.max_steps, max_mistakes_per_room or 0], np.int64)
+        n_columns = len(AGENT_FIELDS) + len(DOOR_FIELDS) * (num_rooms - 1)
+        self._state = np.zeros((self.num_envs, n_columns), dtype=np.int64)
+        self._max_mistakes = max_mistakes_per_room or 0
         self._views = kernel.build_views(num_rooms, room_size, view_size, room_labels)
         self._painter: PortalEnv | None = None
 
@@ -72,12 +72,21 @@ class PortalVectorEnv(VectorEngine):
         return dict(check_layout(options, self.num_rooms, self._shape))
 
     def _start(self, mask: npt.NDArray[np.bool_], layout: Layout) -> None:
-        kernel.draw_layouts(self._agent, self._doors, self._rng, self.room_size // 2, mask)
+        kernel.draw_layouts(self._state, self._rng, self.room_size // 2, mask)
+        fields = self._fields(self._state)
         for field, values in layout.items():
-            self._doors[mask, DOOR_FIELDS.index(field)] = values[mask]
+            fields[field][mask] = values[mask]
+
+    def _fields(self, state: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.int64]]:
+        """Views of the columns of a state, by name."""
+        fields = {field: state[:, column] for column, field in enumerate(AGENT_FIELDS)}
+        for k, field in enumerate(DOOR_FIELDS):
+            first = kernel.FIRST + k * (self.num_rooms - 1)
+            fields[field] = state[:, first : first + self.num_rooms - 1]
+        return fields
 
     def _write_observations(self, obs: npt.NDArray[np.uint8]) -> None:
-        kernel.observe(self._agent, self._doors, self._views, obs)
+        kernel.observe(self._state, self._views, obs)
 
     def _advance(
         self,
@@ -89,10 +98,10 @@ class PortalVectorEnv(VectorEngine):
     ) -> int:
         ended: int = kernel.step(
             actions,
-            self._agent,
-            self._doors,
+            self._state,
             self._rng,
-            self._limits,
+            self.max_steps,
+            self._max_mistakes,
             self._views,
             obs,
             self._final_obs,
@@ -110,8 +119,7 @@ class PortalVectorEnv(VectorEngine):
             `rooms_reached`; and (num_envs, num_rooms - 1): `right_door`, `red_door` (0 west, 1 east),
             `mistakes`.
         """
-        state = {field: self._agent[:, column].copy() for column, field in enumerate(AGENT_FIELDS)}
-        return state | {field: self._doors[:, row].copy() for row, field in enumerate(DOOR_FIELDS)}
+        return {field: values.copy() for field, values in self._fields(self._state).items()}
 
     def set_state(self, state: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.uint8]:
         """Puts every environment where `state`, as `get_state` gives it, says; random streams go on as they
@@ -137,17 +145,16 @@ class PortalVectorEnv(VectorEngine):
             "red_door": (0, 1),
             "mistakes": (0, most_mistakes),
         }
-        agent, doors = np.empty_like(self._agent), np.empty_like(self._doors)
-        for field, (lowest, highest) in limits.items():
-            is_agents = field in AGENT_FIELDS
-            new = agent[:, AGENT_FIELDS.index(field)] if is_agents else doors[:, DOOR_FIELDS.index(field)]
-            new[...] = state[field]
-            for index in np.argwhere((new < lowest) | (new > highest)):
+        new = np.empty_like(self._state)
+        for field, values in self._fields(new).items():
+            lowest, highest = limits[field]
+            values[...] = state[field]
+            for index in np.argwhere((values < lowest) | (values > highest)):
                 raise ValueError(
-                    f"state[{field!r}] must be from {lowest} to {highest}, got {new[tuple(index)]} "
+                    f"state[{field!r}] must be from {lowest} to {highest}, got {values[tuple(index)]} "
                     f"for environment {index[0]}"
                 )
-        self._agent[:], self._doors[:] = agent, doors
+        self._state[:] = new
         return self._observe()
 
     def _draw(self, i: int) -> npt.NDArray[np.uint8]:

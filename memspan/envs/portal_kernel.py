@@ -3,10 +3,9 @@
 Letters: N environments, R rooms, S size of a room, V view size, P = V * V * 3 bytes of a view, F floors: 2
 (first room, others), or R where every room shows its number.
 
-- agent (N, 5) int64: the columns below.
-- doors (N, 3, R - 1) int64: rows RIGHT_DOOR, RED_DOOR (0 west, 1 east), MISTAKES.
+- state (N, 5 + 3 (R - 1)) int64: the columns below, then for all rooms but the last their right doors,
+  their red doors (0 west, 1 east), and their mistakes. One array, because each array costs a call time.
 - rng (N,) uint64: streams, see `kernels`.
-- limits (2,) int64: max_steps, mistakes in a room that end the episode (0: any number is allowed).
 - views (F, S, S, 3, P) uint8: every view there is, see `build_views`.
 """
 
@@ -31,7 +30,8 @@ from memspan.envs.kernels import (
 from memspan.envs.portal_rules import DOORS, FLOORS, floor_digits
 
 ROOM, X, Y, STEP_COUNT, REACHED = range(5)
-RIGHT_DOOR, RED_DOOR, MISTAKES = range(3)
+FIRST = 5
+"""First column of the right doors."""
 RIGHT, DOWN, LEFT, UP = range(4)
 NO_DOORS = 2
 """Third index of `views` in the last room; elsewhere it is the side of the red door."""
@@ -69,54 +69,56 @@ def build_views(num_rooms: int, room_size: int, view_size: int, room_labels: boo
 
 
 @njit(cache=True, inline="always")
-def _draw(agent: I64, doors: I64, rng: U64, i: int, middle: int) -> None:
+def _draw(state: I64, rng: U64, i: int, middle: int) -> None:
+    rooms = (state.shape[1] - FIRST) // 3
     bits = uint64(0)
-    for k in range(doors.shape[2]):
+    for k in range(rooms):
         if k % 32 == 0:
             bits = next_bits(rng, i)
-        doors[i, RIGHT_DOOR, k] = np.int64(bits & uint64(1))
-        doors[i, RED_DOOR, k] = np.int64((bits >> uint64(1)) & uint64(1))
-        doors[i, MISTAKES, k] = 0
+        state[i, FIRST + k] = np.int64(bits & uint64(1))
+        state[i, FIRST + rooms + k] = np.int64((bits >> uint64(1)) & uint64(1))
+        state[i, FIRST + 2 * rooms + k] = 0
         bits >>= uint64(2)
-    agent[i, ROOM] = 0
-    agent[i, X] = agent[i, Y] = middle
-    agent[i, STEP_COUNT] = 0
-    agent[i, REACHED] = 1
+    state[i, ROOM] = 0
+    state[i, X] = state[i, Y] = middle
+    state[i, STEP_COUNT] = 0
+    state[i, REACHED] = 1
 
 
 @njit(cache=True, inline="always")
-def _observe(agent: I64, doors: I64, views: U8, out: U8, i: int) -> None:
-    room = agent[i, ROOM]
+def _observe(state: I64, views: U8, out: U8, i: int) -> None:
+    rooms = (state.shape[1] - FIRST) // 3
+    room = state[i, ROOM]
     floor = min(room, views.shape[0] - 1)
-    look = NO_DOORS if room == doors.shape[2] else doors[i, RED_DOOR, room]
-    view = views[floor, agent[i, X], agent[i, Y], look]
+    look = NO_DOORS if room == rooms else state[i, FIRST + rooms + room]
+    view = views[floor, state[i, X], state[i, Y], look]
     for p in range(view.shape[0]):
         out[i, p] = view[p]
 
 
 @njit(cache=True)
-def draw_layouts(agent: I64, doors: I64, rng: U64, middle: int, mask: Bools) -> None:
+def draw_layouts(state: I64, rng: U64, middle: int, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
-    for i in range(agent.shape[0]):
+    for i in range(state.shape[0]):
         if mask[i]:
-            _draw(agent, doors, rng, i, middle)
+            _draw(state, rng, i, middle)
 
 
 @njit(cache=True)
-def observe(agent: I64, doors: I64, views: U8, obs: U8) -> None:
+def observe(state: I64, views: U8, obs: U8) -> None:
     """Writes what every environment shows into `obs` (N, V, V, 3)."""
     out = obs.reshape(obs.shape[0], views.shape[4])
-    for i in range(agent.shape[0]):
-        _observe(agent, doors, views, out, i)
+    for i in range(state.shape[0]):
+        _observe(state, views, out, i)
 
 
 @njit(cache=True)
 def step(
     actions: I64,
-    agent: I64,
-    doors: I64,
+    state: I64,
     rng: U64,
-    limits: I64,
+    max_steps: int,
+    max_mistakes: int,
     views: U8,
     obs: U8,
     final_obs: U8,
@@ -128,10 +130,10 @@ def step(
 
     Args:
         actions: (N,) int64.
-        agent: changed in place, as are `doors` and `rng`.
-        doors: see the module.
+        state: changed in place, as is `rng`.
         rng: see the module.
-        limits: see the module.
+        max_steps: steps until truncation.
+        max_mistakes: mistakes in a room that end the episode; 0: any number is allowed.
         views: see the module.
         obs: (N, V, V, 3) out: what is to be seen now; the next episode's first view where one has ended.
         final_obs: (N, V, V, 3) out, written only where an episode has ended: its last view.
@@ -143,50 +145,50 @@ def step(
         The number of episodes that ended, or `INVALID` if an action is outside 0..3; then nothing was
         changed.
     """
-    num_envs = agent.shape[0]
+    num_envs = state.shape[0]
     if any_outside(actions, 4):
         return INVALID
     size = views.shape[1]
     middle = size // 2
-    last_room = doors.shape[2]
+    rooms = (state.shape[1] - FIRST) // 3
     now = obs.reshape(num_envs, views.shape[4])
     final = final_obs.reshape(num_envs, views.shape[4])
     ended = 0
     for i in range(num_envs):
         action = actions[i]
-        agent[i, STEP_COUNT] += 1
-        x = agent[i, X] + (action == RIGHT) - (action == LEFT)
-        y = agent[i, Y] + (action == DOWN) - (action == UP)
+        state[i, STEP_COUNT] += 1
+        x = state[i, X] + (action == RIGHT) - (action == LEFT)
+        y = state[i, Y] + (action == DOWN) - (action == UP)
         rewards[i] = 0.0
         success = failed = False
         # Where x is outside, y has not changed: the door is there if it is the middle row.
         if (x < 0 or x == size) and y == middle:
-            room = agent[i, ROOM]
-            agent[i, X] = agent[i, Y] = middle
-            if doors[i, RIGHT_DOOR, room] == (x == size):
+            room = state[i, ROOM]
+            state[i, X] = state[i, Y] = middle
+            if state[i, FIRST + room] == (x == size):
                 room += 1
-                agent[i, ROOM] = room
-                if room == agent[i, REACHED]:
-                    agent[i, REACHED] += 1
+                state[i, ROOM] = room
+                if room == state[i, REACHED]:
+                    state[i, REACHED] += 1
                     rewards[i] = 1.0
-                success = room == last_room
+                success = room == rooms
             else:
-                doors[i, MISTAKES, room] += 1
-                failed = doors[i, MISTAKES, room] == limits[1]
-                agent[i, ROOM] = 0
+                state[i, FIRST + 2 * rooms + room] += 1
+                failed = state[i, FIRST + 2 * rooms + room] == max_mistakes
+                state[i, ROOM] = 0
         else:
-            agent[i, X] = min(max(x, 0), size - 1)
-            agent[i, Y] = min(max(y, 0), size - 1)
+            state[i, X] = min(max(x, 0), size - 1)
+            state[i, Y] = min(max(y, 0), size - 1)
         terminated = success or failed
-        truncated = agent[i, STEP_COUNT] >= limits[0] and not terminated
+        truncated = state[i, STEP_COUNT] >= max_steps and not terminated
         flags[TERMINATED, i] = terminated
         flags[TRUNCATED, i] = truncated
         flags[SUCCESS, i] = success
         flags[DONE, i] = terminated or truncated
-        told[0, i] = agent[i, REACHED]
+        told[0, i] = state[i, REACHED]
         if terminated or truncated:
             ended += 1
-            _observe(agent, doors, views, final, i)
-            _draw(agent, doors, rng, i, middle)
-        _observe(agent, doors, views, now, i)
+            _observe(state, views, final, i)
+            _draw(state, rng, i, middle)
+        _observe(state, views, now, i)
     return ended

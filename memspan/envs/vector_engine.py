@@ -65,6 +65,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         assert observation_space.dtype is not None
         self._shape = (self.num_envs,)
         self._obs_shape = (self.num_envs, *observation_space.shape)
+        self._told_shape = (len(self.told), self.num_envs)
         self._obs_dtype = np.dtype(observation_space.dtype)
         self._final_obs = np.zeros(self._obs_shape, self._obs_dtype)
         self._rng = np.array(
@@ -167,11 +168,11 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         obs = np.empty(self._obs_shape, self._obs_dtype)
         rewards = np.empty(self.num_envs)
         flags = np.empty((4, self.num_envs), BOOL)
-        told = np.empty((len(self.told), self.num_envs), INT64)
+        told = np.empty(self._told_shape, INT64)
         ended = self._advance(actions, obs, rewards, flags, told)
         infos: dict[str, Any] = {"success": flags[kernels.SUCCESS], "_success": self._all}
-        for name, values in zip(self.told, told, strict=True):
-            infos[name], infos[f"_{name}"] = values, self._all
+        for row, name in enumerate(self.told):
+            infos[name], infos[f"_{name}"] = told[row], self._all
         if ended:
             if ended == kernels.INVALID:
                 i = int(np.flatnonzero((actions < 0) | (actions >= self.num_actions))[0])
