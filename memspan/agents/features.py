@@ -11,6 +11,7 @@ from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX, STATE_TO_IDX
 from stable_baselines3.common.preprocessing import get_flattened_obs_dim, is_image_space, preprocess_obs
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, FlattenExtractor, NatureCNN
 from torch import Tensor, nn
+from torch.nn.functional import embedding_bag
 
 # NatureCNN's convolutions need at least this many pixels; what is smaller is no picture.
 SMALLEST_PICTURE = 36
@@ -123,6 +124,8 @@ class WordExtractor(BaseFeaturesExtractor):
         n_embedded: width of the sum.
     """
 
+    is_word: Tensor
+    rows: Tensor
     average: Tensor
     n_seen: Tensor
     n_averaged = SymbolExtractor.n_averaged
@@ -132,36 +135,34 @@ class WordExtractor(BaseFeaturesExtractor):
             raise ValueError(f"observation_space={observation_space}: must be a MultiDiscrete of word ids")
         super().__init__(observation_space, features_dim)
         n_places, n_words = len(observation_space.nvec), int(observation_space.nvec[0])  # type: ignore[attr-defined]
-        self.words = nn.Embedding(n_words, n_embedded, padding_idx=0)
+        self.words = nn.Parameter(torch.randn(n_words, n_embedded))
         self.places = nn.Parameter(torch.ones(n_places, n_embedded))
         self.mix = nn.Linear(n_embedded, features_dim)
-        self.register_buffer("average", torch.zeros(n_places, n_words))
+        is_word = torch.arange(n_words) > 0
+        self.register_buffer("is_word", is_word.float()[:, None], persistent=False)
+        self.register_buffer("rows", n_words * torch.arange(n_places), persistent=False)
+        self.register_buffer("average", torch.zeros(n_places * n_words))
         self.register_buffer("n_seen", torch.tensor(-1))
 
     def forward(self, observations: Tensor) -> Tensor:
         """(B, W) word ids -> (B, features_dim)."""
-        ids = observations.long()
+        index = observations.long() + self.rows
         if self.n_seen < 0:
             # Until there is a block to learn from, the first observations have to do.
-            self.average, self.n_seen = self._frequencies(ids), self.n_seen + 1
-        summed = torch.einsum("bwe,we->be", self.words(ids), self.places)
-        # Row 0 stands for no word: it is 0, and stays so.
-        usual = torch.einsum("wv,ve,we->e", self.average, self.words.weight, self.places)
-        out: Tensor = self.mix((summed - usual).relu()).relu()
+            self.average, self.n_seen = self._frequencies(index), self.n_seen + 1
+        # One row for every word in every place; no word is 0 in all of them.
+        table = (self.words * self.is_word * self.places[:, None]).flatten(0, 1)
+        summed = embedding_bag(index, table, mode="sum")
+        out: Tensor = self.mix((summed - self.average @ table).relu()).relu()
         if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
             # After it was used: the first update starts from the features that were acted upon.
             self.n_seen += 1
-            self.average = self.average.lerp(self._frequencies(ids), 1 / self.n_seen)
+            self.average = self.average.lerp(self._frequencies(index), 1 / self.n_seen)
         return out
 
-    def _frequencies(self, ids: Tensor) -> Tensor:
-        """(W, V) how often each word stands in each place."""
-        n_places, n_words = self.average.shape
-        index = ids + n_words * torch.arange(n_places, device=ids.device)
-        counts = torch.bincount(index.flatten(), minlength=n_places * n_words)
-        frequencies = counts.view(n_places, n_words) / len(ids)
-        frequencies[:, 0] = 0  # no word
-        return frequencies
+    def _frequencies(self, index: Tensor) -> Tensor:
+        """(places * words,) how often each word stands in each place."""
+        return torch.bincount(index.flatten(), minlength=len(self.average)) / len(index)
 
 
 class DictExtractor(BaseFeaturesExtractor):
