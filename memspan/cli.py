@@ -11,6 +11,8 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": ("memspan.train", "train an agent and leave a run folder behind"),
     "evaluate": ("memspan.evaluate", "measure trained agents"),
+    "play": ("memspan.play", "play a task yourself"),
+    "watch": ("memspan.watch", "watch a trained agent and what it remembers"),
 }
 """Name -> (module with a `main(args) -> int`, what it does)."""
 

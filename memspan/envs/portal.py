@@ -245,6 +245,13 @@ class PortalEnv(CentredViewEnv):
         self.step_count = int(state["step_count"])
         self._outcome = ""
 
+    def title(self) -> str:
+        """Room, steps and, once it is over, how the episode ended."""
+        return (
+            f"room {self.room} of 0-{self.num_rooms - 1}    "
+            f"step {self.step_count} of {self.max_steps}    {self._outcome}"
+        )
+
     def draw(self) -> npt.NDArray[np.uint8]:
         """Draws the room, the row of rooms reached and the mistakes made in each."""
         return draw_portal(
@@ -255,6 +262,5 @@ class PortalEnv(CentredViewEnv):
             room=self.room,
             rooms_reached=self.rooms_reached,
             mistakes=self.mistakes,
-            title=f"room {self.room} of 0-{self.num_rooms - 1}    "
-            f"step {self.step_count} of {self.max_steps}    {self._outcome}",
+            title=self.title(),
         )

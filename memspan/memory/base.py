@@ -39,6 +39,31 @@ class MemoryOutput:
 
 
 @dataclass(frozen=True)
+class Remembered:
+    """What one layer holds after a step of B rows: S slots, or vectors of constant size, or both."""
+
+    age: Tensor
+    """(B, S) long: steps since the slot was stored, 0 for the step itself; -1 where it is free."""
+    strength: Tensor
+    """(B, S) from 0, the step could not read the slot, to 1, in full."""
+    steps_left: Tensor
+    """(B, S) further steps that can read the slot; 0 where this was the last."""
+    vectors: dict[str, Tensor] = field(default_factory=dict)
+    """Name -> (B, U)."""
+
+    @classmethod
+    def of_vectors(cls, **vectors: Tensor) -> Remembered:
+        """A layer without slots."""
+        none = next(iter(vectors.values())).new_zeros(len(next(iter(vectors.values()))), 0)
+        return cls(none.long(), none, none, vectors)
+
+    @property
+    def readable(self) -> Tensor:
+        """(B, S) bool: the memories that the step could read; the step itself is none."""
+        return (self.age > 0) & (self.strength > 0)
+
+
+@dataclass(frozen=True)
 class MemoryConfig:
     """Settings of a memory. Subclasses add fields, each with its help as a docstring below it."""
 
@@ -119,6 +144,14 @@ class Memory(nn.Module, ABC):
     def compact(self, state: State) -> State:
         """The same state in as little space as it needs; acting may have left it with more."""
         return state
+
+    def remembered(self, state: State) -> list[Remembered]:
+        """What each layer holds, for people to look at; empty where nothing is kept, or nothing told.
+
+        Args:
+            state: as the last `step` left it, before `compact` or another step.
+        """
+        return []
 
     @property
     @abstractmethod

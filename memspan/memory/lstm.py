@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
-from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State, register
+from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State, register
 from memspan.memory.packed_lstm import packed_lstm
 
 
@@ -143,6 +143,10 @@ class LSTM(Memory):
             {"hidden": hidden.transpose(0, 1).detach(), "cell": cell.transpose(0, 1).detach()},
             stats={"effective_memory": x.new_full(x.shape[:-1], self.capacity)},
         )
+
+    def remembered(self, state: State) -> list[Remembered]:
+        layers = range(self.lstm.num_layers)
+        return [Remembered.of_vectors(hidden=state["hidden"][:, n], cell=state["cell"][:, n]) for n in layers]
 
     @property
     def capacity(self) -> float:

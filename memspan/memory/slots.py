@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.attention import AttentionLayer
-from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State
+from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
 
 NEVER = float("inf")
@@ -203,6 +203,21 @@ class SlotTransformer(Memory):
             hidden, age = state[f"hidden.{n}"], state[f"age.{n}"]
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._drop_expired(n, hidden, age)
         return new_state
+
+    @torch.no_grad()
+    def remembered(self, state: State) -> list[Remembered]:
+        layers: list[Remembered] = []
+        for n in range(self.n_layers):
+            age = state[f"age.{n}"]
+            free = age == FREE
+            # As in `_readable_slots`: free slots hold leftovers.
+            hidden = torch.where(free[..., None], 0.0, state[f"hidden.{n}"])
+            distance = age.to(hidden.dtype).masked_fill(free, NEVER)
+            strength = self.readable(n, hidden, distance.unsqueeze(1)).bias.squeeze(1).exp()
+            # An age below its lifetime can be read, and the next step finds it one older.
+            left = (torch.as_tensor(self.lifetime(n, hidden)) - 1 - age).ceil().clamp(min=0)
+            layers.append(Remembered(age.clone(), strength, left.masked_fill(free, 0.0)))
+        return layers
 
     @torch.no_grad()
     def _readable_slots(self, layer: int, state: State, episode_start: Tensor) -> tuple[Tensor, Tensor]:

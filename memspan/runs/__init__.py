@@ -1,6 +1,6 @@
 """Training runs: settings, folders, checkpoints; see `memspan.runs.folder` for a folder's layout."""
 
-from memspan.runs.build import make_env, make_model, spread_seed
+from memspan.runs.build import adapt, make_env, make_model, spread_seed
 from memspan.runs.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from memspan.runs.config import RunConfig
 from memspan.runs.folder import checkpoint_path, load_config, load_model, run_folder, save_config
@@ -9,6 +9,7 @@ from memspan.runs.presets import preset, preset_blocks
 __all__ = [
     "CheckpointInfo",
     "RunConfig",
+    "adapt",
     "checkpoint_path",
     "load_checkpoint",
     "load_config",

@@ -91,6 +91,7 @@ _RULES: dict[str, Rule] = {
     "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
+    "observe_previous": (lambda value: isinstance(value, bool), "True or False"),
     "memory_target": (
         lambda value: value is None or (_is_number(value) and value > 0),
         "None or a number above 0",

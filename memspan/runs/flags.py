@@ -53,7 +53,7 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
     memory = find_flag(args, "--memory", RunConfig.memory)
     spec = environment_spec(env)
     settings = preset(env, memory)
-    env_settings = _env_settings(spec, settings.pop("env_kwargs"))
+    env_settings = environment_flags(spec, settings.pop("env_kwargs"))
     memory_settings = _memory_settings(memory, settings.pop("memory_kwargs"))
     flags = dataclasses.make_dataclass(
         "Flags",
@@ -70,12 +70,10 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
         default=flags(RunConfig(**settings), env_settings, memory_settings),
         args=list(args),
     )
-    chosen = {one.name: getattr(parsed.env, one.name) for one in dataclasses.fields(parsed.env)}
-    defaults = environment_settings(spec)
     run: RunConfig = parsed.run
     return dataclasses.replace(
         run,
-        env_kwargs={name: value for name, value in chosen.items() if value != defaults[name].default},
+        env_kwargs=chosen_settings(spec, parsed.env),
         memory_kwargs=dataclasses.asdict(parsed.memory),
     )
 
@@ -101,7 +99,7 @@ def _memory_settings(memory: str, preset_settings: dict[str, Any]) -> MemoryConf
     return cast(MemoryConfig, unchecked(**preset_settings))
 
 
-def _env_settings(spec: EnvSpec, preset_settings: dict[str, Any]) -> Any:
+def environment_flags(spec: EnvSpec, preset_settings: dict[str, Any]) -> Any:
     """A dataclass of what can be set on the command line: numbers, text and yes or no."""
     check_settings(spec, preset_settings)
     fields: list[tuple[str, Any, Any]] = []
@@ -115,6 +113,13 @@ def _env_settings(spec: EnvSpec, preset_settings: dict[str, Any]) -> Any:
     arguments = re.search(r"^Args:\n(?: +.*\n?)+", inspect.getdoc(constructor(spec)) or "", re.MULTILINE)
     settings.__doc__ = f"Settings of `{spec.id}`.\n\n{arguments[0] if arguments else ''}"
     return settings()
+
+
+def chosen_settings(spec: EnvSpec, parsed: Any) -> dict[str, Any]:
+    """What `environment_flags` were given that differs from the environment's own defaults."""
+    chosen = {one.name: getattr(parsed, one.name) for one in dataclasses.fields(parsed)}
+    defaults = environment_settings(spec)
+    return {name: value for name, value in chosen.items() if value != defaults[name].default}
 
 
 def _flag_type(parameter: inspect.Parameter) -> Any:

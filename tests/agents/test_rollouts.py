@@ -318,3 +318,14 @@ def test_the_same_tags_for_every_memory(memory: str) -> None:
     assert 0 <= told["memory/effective_memory"] <= told["memory/peak_memory"] <= told["memory/capacity"]
     model.train()
     assert "train/memory_loss" in model.logger.name_to_value
+
+
+def test_small_gradients_are_not_drowned() -> None:
+    """Adam's eps is far below the gradients that find a memory; that of spans is above their noise."""
+    paced = {"span_learning_rate": 1e-3}
+    groups = MemoryPPO("MemoryPolicy", toys(3), "expire-span", paced).policy.optimizer.param_groups
+    assert [(group["eps"], group["betas"]) for group in groups] == [(1e-8, (0.9, 0.99)), (1e-3, (0.9, 0.99))]
+    # Settings of one's own stay as they are.
+    kwargs = {"optimizer_kwargs": {"eps": 1e-5}}
+    own = MemoryPPO("MemoryPolicy", toys(3), "lstm", policy_kwargs=kwargs).policy.optimizer
+    assert own.param_groups[0]["eps"] == 1e-5

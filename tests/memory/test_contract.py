@@ -259,6 +259,56 @@ def test_what_is_measured(memory: Memory, by: str) -> None:
         assert (effective <= age).all()
 
 
+@torch.no_grad()
+def test_what_is_remembered_is_what_is_counted(memory: Memory) -> None:
+    x, episode_starts, state = features(40, ROWS), starts("random", 40, ROWS), fresh(memory, ROWS)
+    episode_starts[12:, 0] = False  # longer than most memories last
+    for t, (now, start) in enumerate(zip(x, episode_starts, strict=True)):
+        out = memory.step(now, state, start)
+        state = out.state
+        layers = memory.remembered(state)
+        counts = [
+            layer.readable.sum(-1) + sum(value[0].numel() for value in layer.vectors.values()) / WIDTH
+            for layer in layers
+        ]
+        counted = torch.stack(counts).to(x.dtype).mean(0) if counts else x.new_zeros(ROWS)
+        torch.testing.assert_close(counted, out.stats["effective_memory"], msg=f"at step {t}")
+        for layer in layers:
+            assert layer.age.shape == layer.strength.shape == layer.steps_left.shape
+            assert ((layer.strength >= 0) & (layer.strength <= 1)).all()
+            assert (layer.strength[layer.age < 0] == 0).all()
+            assert all(len(value) == ROWS for value in layer.vectors.values())
+
+
+@torch.no_grad()
+def test_memories_can_be_read_for_as_long_as_they_say(memory: Memory) -> None:
+    """After k more steps those are readable that had k or more steps left, and weaker if anything."""
+    x, no_start = features(45, ROWS), starts("never", 45, ROWS)
+    state = unroll(memory, x[:20], fresh(memory, ROWS), no_start[:20]).state
+    promised = memory.remembered(state)
+    for k in range(1, 25):
+        state = memory.step(x[19 + k], state, no_start[0]).state
+        for then, now in zip(promised, memory.remembered(state), strict=True):
+            for row in range(ROWS):
+                lasting = then.readable[row] & (then.steps_left[row] >= k)
+                old = now.readable[row] & (now.age[row] > k)
+                assert set((then.age[row][lasting] + k).tolist()) == set(now.age[row][old].tolist())
+
+
+@torch.no_grad()
+def test_looking_at_a_memory_leaves_it_alone(memory: Memory) -> None:
+    x, state = features(9, ROWS), warm(memory)
+    looked = memory.step(x[0], state, starts("never", 1, ROWS)[0]).state
+    before = clone_state(looked)
+    memory.train()
+    shown = memory.remembered(looked)
+    memory.eval()
+    assert all(torch.equal(looked[key], value) for key, value in before.items())
+    kept = [layer.age.clone() for layer in shown]
+    memory.step(x[1], looked, starts("never", 1, ROWS)[0])
+    assert all(torch.equal(layer.age, age) for layer, age in zip(shown, kept, strict=True))
+
+
 def test_the_same_seed_gives_the_same_memory(member: str) -> None:
     a, b = build(member, seed=5), build(member, seed=5)
     x, episode_starts = features(9, ROWS), starts("middle", 9, ROWS)

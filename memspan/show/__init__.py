@@ -1,0 +1,1 @@
+"""Showing environments and memories to people: windows, terminals, pictures of what is remembered, videos."""
