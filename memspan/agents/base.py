@@ -250,7 +250,9 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         """
         coefficient = self.memory_loss_schedule(self._current_progress_remaining)
         if self.memory_loss_gate is not None:
-            success = float(safe_mean(self.ep_success_buffer)) if self.ep_success_buffer else 0.0
+            # The first episodes to end may all be lucky ones: they do not tell a success rate.
+            known = len(self.ep_success_buffer) == self._stats_window_size
+            success = float(safe_mean(self.ep_success_buffer)) if known else 0.0
             gate = (success - self.memory_loss_gate) / (1 - self.memory_loss_gate)
             coefficient *= float(np.clip(gate, 0, 1))
         if self.memory_target is not None:

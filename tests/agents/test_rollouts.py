@@ -241,7 +241,8 @@ def test_advantages_are_not_blown_up() -> None:
 
 
 def test_the_penalty_comes_in_with_success() -> None:
-    model = ppo(toys(3), "expire-span", memory_loss_coef=0.1, memory_loss_gate=0.8)
+    kwargs = {"memory_loss_coef": 0.1, "memory_loss_gate": 0.8, "stats_window_size": 10}
+    model = ppo(toys(3), "expire-span", **kwargs)
     model._setup_learn(100, None)
     coefficients = []
     for success in 0.0, 0.8, 0.9, 1.0:
@@ -250,6 +251,7 @@ def test_the_penalty_comes_in_with_success() -> None:
         coefficients.append(model._memory_loss_coef())
     assert coefficients == pytest.approx([0.0, 0.0, 0.05, 0.1])
     model.ep_success_buffer.clear()
+    model.ep_success_buffer.extend([1.0] * 9)  # too few to tell a rate
     assert model._memory_loss_coef() == 0
     model.memory_loss_gate = None
     assert model._memory_loss_coef() == 0.1
