@@ -28,7 +28,11 @@ def write(
     """
     # Closing a window ends pygame as a whole, fonts included, so nothing of pygame is kept between calls.
     pygame.freetype.init()
-    surface, _ = pygame.freetype.Font(None, size).render(text, ink, paper)
+    font = pygame.freetype.Font(None, size)
+    surface, box = font.render(text, ink, paper)
+    # The surface is cut to the ink: lines without tall letters have to start lower.
+    top += max(font.get_rect("l").y - box.y, 0)
+    left += box.x
     pixels = pygame.surfarray.array3d(surface).swapaxes(0, 1)
     shown = pixels[: picture.shape[0] - top, : picture.shape[1] - left]
     picture[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
