@@ -15,7 +15,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor, safe_mean
+from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import Tensor
 
@@ -251,8 +251,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         coefficient = self.memory_loss_schedule(self._current_progress_remaining)
         if self.memory_loss_gate is not None:
             # The first episodes to end may all be lucky ones: they do not tell a success rate.
-            known = len(self.ep_success_buffer) == self._stats_window_size
-            success = float(safe_mean(self.ep_success_buffer)) if known else 0.0
+            ended = self.ep_success_buffer or ()
+            success = float(np.mean(ended)) if len(ended) == self._stats_window_size else 0.0
             gate = (success - self.memory_loss_gate) / (1 - self.memory_loss_gate)
             coefficient *= float(np.clip(gate, 0, 1))
         if self.memory_target is not None:

@@ -15,6 +15,14 @@ from torch import Tensor, nn
 from memspan.agents.features import default_extractor, preprocess
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
+INITIAL_PREFERENCE = 0.3
+"""Gain of the first weights from the policy's last layer to its logits; SB3's is 0.01.
+
+A policy that does not care where it goes leaves the critic nothing to remember: behind a door that is chosen
+by a coin, the value is the same for every cue, and at one step in hundreds the actor is alone in looking for
+it. One that prefers a door, whichever, makes values differ while the cue is past, and the critic finds it.
+"""
+
 
 class Acted(NamedTuple):
     """What acting for one step gives; B rows."""
@@ -92,6 +100,9 @@ class MemoryPolicy(ActorCriticPolicy):
         self.features_dim = self.width  # what SB3 builds actor and critic on
         memory = make_memory(self.memory_name, self.width, self.memory_kwargs)
         super()._build(lr_schedule)
+        if self.ortho_init and not isinstance(self.action_space, spaces.Box):
+            assert isinstance(self.action_net, nn.Linear)
+            nn.init.orthogonal_(self.action_net.weight, gain=INITIAL_PREFERENCE)
         self.memory = memory
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]

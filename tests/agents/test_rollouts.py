@@ -331,3 +331,14 @@ def test_small_gradients_are_not_drowned() -> None:
     kwargs = {"optimizer_kwargs": {"eps": 1e-5}}
     own = MemoryPPO("MemoryPolicy", toys(3), "lstm", policy_kwargs=kwargs).policy.optimizer
     assert own.param_groups[0]["eps"] == 1e-5
+
+
+@pytest.mark.parametrize(("actions", "gain"), [("discrete", 0.3), ("multi-discrete", 0.3), ("box", 0.01)])
+def test_a_first_policy_has_preferences_where_actions_are_discrete(actions: str, gain: float) -> None:
+    """Rows of an orthogonal matrix have the length of the gain."""
+    policy = MemoryPPO("MemoryPolicy", toys(3, actions=actions), "none").policy
+    torch.testing.assert_close(
+        policy.action_net.weight.norm(dim=1), torch.full_like(policy.action_net.bias, gain)
+    )
+    plain = MemoryPPO("MemoryPolicy", toys(3), "none", policy_kwargs={"ortho_init": False}).policy
+    assert not torch.allclose(plain.action_net.weight.norm(dim=1), torch.full((3,), 0.3), atol=1e-3)
