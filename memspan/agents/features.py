@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -54,25 +55,52 @@ def is_picture(space: spaces.Space) -> bool:
     return sorted(space.shape)[1] >= SMALLEST_PICTURE  # type: ignore[arg-type]
 
 
-class SymbolExtractor(BaseFeaturesExtractor):
-    """Embeds object, colour and state of each cell and adds up what differs from the average picture.
+class DifferenceExtractor(BaseFeaturesExtractor):
+    """What extractors share that read how an observation differs from the average one.
 
-    Embeddings followed by a sum over all cells are one linear map of one-hot symbols, which is how it is
-    written. From the one-hots their average over the first training blocks is taken away: walls and floor
-    that are always there would otherwise make all observations alike, and the one cell that matters a
-    detail. Later blocks leave the average alone, so that what is learnt stays what it was.
-
-    Args:
-        observation_space: (V, V, 3) or (3, V, V) uint8, see `is_symbolic`.
-        features_dim: length of the features.
+    What is always there would otherwise make all observations alike, and the one thing that matters a
+    detail. The average is that of the first training blocks; later ones leave it alone, so that what is
+    learnt stays what it was.
     """
 
-    columns: Tensor
-    last: Tensor
     average: Tensor
     n_seen: Tensor
     n_averaged = 64
     """Training blocks that make the average."""
+
+    def _register_average(self, length: int) -> None:
+        self.register_buffer("average", torch.zeros(length))
+        self.register_buffer("n_seen", torch.tensor(-1))
+
+    def _usual(self, now: Callable[[], Tensor]) -> Tensor:
+        """The average to take away, (length,); `now` gives the mean of the present observations."""
+        if self.n_seen < 0:
+            # Until there is a block to learn from, the first observations have to do.
+            self.average, self.n_seen = now(), self.n_seen + 1
+        usual = self.average
+        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
+            # For the next time: the first update starts from the features that were acted upon.
+            self.n_seen += 1
+            self.average = usual.lerp(now(), 1 / self.n_seen)
+        return usual
+
+
+class SymbolExtractor(DifferenceExtractor):
+    """Embeds object, colour and state of each cell and adds up what differs from the average picture.
+
+    Embeddings followed by a sum over all cells are one linear map of one-hot symbols, which is how it is
+    written.
+
+    Args:
+        observation_space: (V, V, 3) or (3, V, V) uint8, see `is_symbolic`.
+        features_dim: length of the features.
+
+    Raises:
+        ValueError: the space holds no symbols.
+    """
+
+    columns: Tensor
+    last: Tensor
 
     def __init__(self, observation_space: gym.Space, features_dim: int = 64) -> None:
         if not is_symbolic(observation_space):
@@ -85,8 +113,7 @@ class SymbolExtractor(BaseFeaturesExtractor):
         self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
         self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
         n_columns = n_cells * sum(N_SYMBOLS)
-        self.register_buffer("average", torch.zeros(n_columns))
-        self.register_buffer("n_seen", torch.tensor(-1))
+        self._register_average(n_columns)
         self.linear = nn.Linear(n_columns, features_dim)
         nn.init.normal_(self.linear.weight)  # as torch's embeddings
         nn.init.zeros_(self.linear.bias)
@@ -100,35 +127,28 @@ class SymbolExtractor(BaseFeaturesExtractor):
         index = torch.minimum(observations.flatten(1).long(), self.last) + self.columns
         one_hot = torch.zeros(len(index), self.linear.in_features, device=index.device)
         one_hot.scatter_(1, index, 1.0)
-        if self.n_seen < 0:
-            # Until there is a block to learn from, the first observations have to do.
-            self.average, self.n_seen = one_hot.mean(0), self.n_seen + 1
-        out: Tensor = self.linear(one_hot - self.average).relu()
-        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
-            # After it was used: the first update starts from the features that were acted upon.
-            self.n_seen += 1
-            self.average = self.average.lerp(one_hot.mean(0), 1 / self.n_seen)
+        out: Tensor = self.linear(one_hot - self._usual(lambda: one_hot.mean(0))).relu()
         return out
 
 
-class WordExtractor(BaseFeaturesExtractor):
-    """Reads a sentence: embeds its words, weighs them by their place, adds up and mixes the sum.
+class WordExtractor(DifferenceExtractor):
+    """Reads a sentence: embeds its words, weighs them by their place, adds up what differs from the average
+    sentence, rectifies the sum and mixes it in one more layer.
 
     The sum over places j of l_j * E[word j] is the position encoding of Sukhbaatar et al., 2015 (arXiv
-    1503.08895), here with weights l that are learnt, from 1 on. As in `SymbolExtractor` the average sentence
-    of the first training blocks is taken away.
+    1503.08895), here with weights l that are learnt, from 1 on.
 
     Args:
-        observation_space: (W,) word ids, see `is_sentence`; 0 fills up.
+        observation_space: (W,) word ids, see `is_sentence`; 0 is no word, and adds nothing.
         features_dim: length of the features.
         n_embedded: width of the sum.
+
+    Raises:
+        ValueError: the space holds no sentences.
     """
 
     is_word: Tensor
     rows: Tensor
-    average: Tensor
-    n_seen: Tensor
-    n_averaged = SymbolExtractor.n_averaged
 
     def __init__(self, observation_space: gym.Space, features_dim: int = 64, n_embedded: int = 128) -> None:
         if not is_sentence(observation_space):
@@ -141,23 +161,15 @@ class WordExtractor(BaseFeaturesExtractor):
         is_word = torch.arange(n_words) > 0
         self.register_buffer("is_word", is_word.float()[:, None], persistent=False)
         self.register_buffer("rows", n_words * torch.arange(n_places), persistent=False)
-        self.register_buffer("average", torch.zeros(n_places * n_words))
-        self.register_buffer("n_seen", torch.tensor(-1))
+        self._register_average(n_places * n_words)
 
     def forward(self, observations: Tensor) -> Tensor:
         """(B, W) word ids -> (B, features_dim)."""
         index = observations.long() + self.rows
-        if self.n_seen < 0:
-            # Until there is a block to learn from, the first observations have to do.
-            self.average, self.n_seen = self._frequencies(index), self.n_seen + 1
         # One row for every word in every place; no word is 0 in all of them.
         table = (self.words * self.is_word * self.places[:, None]).flatten(0, 1)
         summed = embedding_bag(index, table, mode="sum")
-        out: Tensor = self.mix((summed - self.average @ table).relu()).relu()
-        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
-            # After it was used: the first update starts from the features that were acted upon.
-            self.n_seen += 1
-            self.average = self.average.lerp(self._frequencies(index), 1 / self.n_seen)
+        out: Tensor = self.mix((summed - self._usual(lambda: self._frequencies(index)) @ table).relu()).relu()
         return out
 
     def _frequencies(self, index: Tensor) -> Tensor:

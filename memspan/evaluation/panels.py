@@ -28,7 +28,9 @@ CHANCE = {
     "memspan/Instruction-v0": 0.0,
     "memspan/InstructionLong-v0": 0.0,
 }
-"""Best success rate of an agent without memory, where it is known."""
+"""Best success rate of an agent without memory, where it is known: with the settings as registered."""
+
+SAME_FOR_ALL_SETTINGS = ("memspan/Corridor-v0", "memspan/CorridorShuffled-v0")
 
 FORMATS = ("png", "svg")
 PNG_DPI = 200
@@ -84,7 +86,7 @@ def draw_panels(
         panels = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
         entries: dict[str, Line2D] = {}
         for axes, of_task in zip(panels, tasks, strict=False):
-            for entry in [*draw(axes, of_task), *_mark_chance(axes, of_task[0].env, chance)]:
+            for entry in [*draw(axes, of_task), *_mark_chance(axes, of_task[0], chance)]:
                 entries.setdefault(str(entry.get_label()), entry)
             title = textwrap.fill(task_title(of_task[0]), 60)
             axes.set_title(title, loc="left", pad=12)
@@ -128,16 +130,17 @@ def memory_scale(axes: Axes, largest: float) -> None:
     axes.set_xlabel("effective memory size (memory vectors a step can read)")
 
 
-def chance_level(env: str, chance: float | None) -> float | None:
+def chance_level(run: Evaluation, chance: float | None) -> float | None:
     """`chance`, or else what `CHANCE` knows."""
-    return CHANCE.get(env) if chance is None else chance
+    known = not run.env_kwargs or run.env in SAME_FOR_ALL_SETTINGS
+    return chance if chance is not None or not known else CHANCE.get(run.env)
 
 
-def _mark_chance(axes: Axes, env: str, chance: float | None) -> list[Line2D]:
-    level = chance_level(env, chance)
+def _mark_chance(axes: Axes, run: Evaluation, chance: float | None) -> list[Line2D]:
+    level = chance_level(run, chance)
     if level is None or axes.get_ylabel() != SUCCESS:
         return []
-    line = axes.axhline(level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"chance ({level:g})")
+    line = axes.axhline(level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"no memory ({level:g})")
     return [line]
 
 

@@ -66,10 +66,15 @@ class AttentionLayer(nn.Module):
         self.out = nn.Linear(width, width)
         self.feed_forward = FeedForward(width, ff_factor)
         # Scores that differ enough at the start for one memory among hundreds to be found.
-        for linear in (self.query, self.key, self.value, self.out):
-            nn.init.xavier_uniform_(linear.weight)
-            if linear.bias is not None:
-                nn.init.zeros_(linear.bias)
+        nn.init.xavier_uniform_(self.query.weight)
+        nn.init.xavier_uniform_(self.key.weight)
+        # What is read is a copy at first: out undoes value, so that a memory means to the layers above what it
+        # meant when it was new, and all that has to be learnt is where to look.
+        nn.init.orthogonal_(self.value.weight)
+        with torch.no_grad():
+            self.out.weight.copy_(self.value.weight.T)
+        for linear in (self.query, self.value, self.out):
+            nn.init.zeros_(linear.bias)
         nn.init.normal_(self.position_query.weight, std=0.01)
         nn.init.zeros_(self.position_query.bias)
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
