@@ -15,21 +15,19 @@ import tyro
 
 from memspan.runs.environments import environment_spec
 from memspan.runs.flags import chosen_settings, environment_flags
-from memspan.show.actions import action_names
-from memspan.show.controls import Asked, Controls, KeyControls, TextControls
-from memspan.show.terminal import Terminal
-from memspan.show.window import Window
-from memspan.show.worlds import Render, View, draw_world, make_world
+from memspan.show.controls import Controls, Request, controls_for
+from memspan.show.environments import Render, View, episode_outcome, make_rendered_env, render_env, short
+from memspan.show.screen import Screen, open_screen
 
 INTERRUPTED = 130
-EXAMPLE = "memspan/Corridor-v0"
+DEFAULT_ENV = "memspan/Corridor-v0"
 
 
 @dataclass(frozen=True)
 class Options:
     """What to play, and how it is shown."""
 
-    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")] = EXAMPLE
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ID")] = DEFAULT_ENV
     """Id of a Gymnasium environment with discrete actions, or module:id."""
     render: Render = "window"
     """In a window, or as text in this terminal, which also works over ssh."""
@@ -75,14 +73,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     options, env_kwargs = parse(list(sys.argv[1:] if args is None else args))
     options.validate()
-    env = make_world(environment_spec(options.env), env_kwargs, options.render, options.view)
+    env = make_rendered_env(environment_spec(options.env), env_kwargs, options.render, options.view)
     tally, code = Tally(), 0
     try:
-        names = action_names(env)
-        first = int(env.action_space.start)  # type: ignore[attr-defined]
-        in_words = hasattr(env.unwrapped, "action_meaning")
-        controls: Controls = TextControls(names, first) if in_words else KeyControls(names, first)
-        with Window(f"memspan play {options.env}") if options.render == "window" else Terminal() as screen:
+        controls = controls_for(env)
+        with open_screen(options.render, f"memspan play {options.env}") as screen:
             play(env, screen, controls, tally, options)
     except KeyboardInterrupt:
         code = INTERRUPTED
@@ -99,13 +94,10 @@ def parse(args: list[str]) -> tuple[Options, dict[str, Any]]:
         ValueError: the environment is not known.
         SystemExit: help was asked for, or a flag is wrong.
     """
-    asks_for_help = any(arg in ("-h", "--help") for arg in args)
     env = next((arg for arg in args if not arg.startswith("-") and re.search(r"-v\d+$", arg)), None)
-    if env is None and args and not args[0].startswith("-"):
-        env = args[0]
-    if env is None and not asks_for_help:
-        raise ValueError(f"env: must name an environment first, as in: memspan play {EXAMPLE}")
-    spec = environment_spec(env or EXAMPLE)
+    if env is None:
+        env = args[0] if args and not args[0].startswith("-") else DEFAULT_ENV
+    spec = environment_spec(env)
     settings = environment_flags(spec, {})
     flags = dataclasses.make_dataclass(
         "Flags",
@@ -118,51 +110,50 @@ def parse(args: list[str]) -> tuple[Options, dict[str, Any]]:
         default=flags(Options(), settings),
         args=args,
     )
+    if parsed.options.env != env:  # without a version, and not first: its settings were not known in time
+        raise ValueError(f"env={parsed.options.env!r}: must stand before all options")
     return parsed.options, chosen_settings(spec, parsed.env)
 
 
-def play(
-    env: gym.Env[Any, Any], screen: Window | Terminal, controls: Controls, tally: Tally, options: Options
-) -> None:
+def play(env: gym.Env[Any, Any], screen: Screen, controls: Controls, tally: Tally, options: Options) -> None:
     """Plays episode after episode until the person quits.
 
     Args:
-        env: from `make_world`.
+        env: from `make_rendered_env`.
         screen: shows it and has the keys.
         controls: what the keys mean.
         tally: gets what is finished.
         options: `seed` and `view` are read.
     """
-    seed, number = options.seed, 1
-    asked: Asked = "restart"
-    while asked == "restart":
+    seed = options.seed
+    request: Request = "restart"
+    while request == "restart":
         observation, _ = env.reset(seed=seed)
         seed = None
-        total, length, reward = 0.0, 0, 0.0
+        number, total, length, reward = len(tally.returns) + 1, 0.0, 0, 0.0
         outcome = ""
         while True:
-            status = f"episode {number}   step {length}   reward {reward:g}   return {total:g}"
+            status = f"episode {number}   step {length}   reward {short(reward)}   return {short(total)}"
             below = [f"{outcome}   Enter: next episode   q: quit", ""] if outcome else controls.lines()
-            screen.show(draw_world(env, observation, options.view), [status, *below])
-            asked = _ask(screen, controls, ended=bool(outcome))
-            if asked is None:
+            screen.show(render_env(env, observation, options.view), [status, *below])
+            request = _ask(screen, controls, ended=bool(outcome))
+            if request is None:
                 continue
-            if isinstance(asked, str):
+            if isinstance(request, str):
                 break
-            observation, given, terminated, truncated, info = env.step(asked)
+            observation, given, terminated, truncated, info = env.step(request)
             reward = float(given)
             total, length = total + reward, length + 1
             if terminated or truncated:
                 success = info.get("success", info.get("is_success"))
-                outcome = _outcome(success, terminated)
+                outcome = f"{episode_outcome(success, out_of_time=not terminated).capitalize()}."
                 tally.returns.append(total)
                 tally.lengths.append(length)
                 if success is not None:
                     tally.successes.append(bool(success))
-                number += 1
 
 
-def _ask(screen: Window | Terminal, controls: Controls, ended: bool) -> Asked:
+def _ask(screen: Screen, controls: Controls, ended: bool) -> Request:
     """What the next key asks for; when an episode has ended, to quit or to go on."""
     key = screen.key()
     assert key is not None
@@ -171,11 +162,3 @@ def _ask(screen: Window | Terminal, controls: Controls, ended: bool) -> Asked:
     if key in ("q", "escape", "end"):
         return "quit"
     return "restart" if key in ("enter", "space", "r") else None
-
-
-def _outcome(success: Any, terminated: bool) -> str:
-    if success is None:
-        return "The episode is over." if terminated else "Out of time."
-    if success:
-        return "Success!"
-    return "Failed." if terminated else "Failed: out of time."

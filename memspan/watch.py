@@ -14,16 +14,15 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional
 
-from memspan.runs import checkpoint_path, load_config, load_model
+from memspan.runs import load_model
 from memspan.runs.environments import environment_spec
-from memspan.show.lens import draw_moment
-from memspan.show.lens_text import memory_lines
-from memspan.show.moments import Moment, Show
+from memspan.show.environments import Render, make_rendered_env, short
+from memspan.show.frames import Frame, Player
+from memspan.show.memory_picture import draw_frame
+from memspan.show.memory_text import memory_lines
 from memspan.show.pace import MOST_FPS, Pace
-from memspan.show.terminal import Terminal
+from memspan.show.screen import open_screen
 from memspan.show.video import Recorder, check_video_path
-from memspan.show.window import Window
-from memspan.show.worlds import Render, make_world
 
 INTERRUPTED = 130
 HOLD = 1.5
@@ -80,64 +79,58 @@ def main(args: Sequence[str] | None = None) -> int:
         config=(FlagCreatePairsOff,),
     )
     options.validate()
-    load_config(options.run)
-    checkpoint_path(options.run, options.checkpoint)
     config, model = load_model(options.run, options.checkpoint, device="cpu")
     torch.set_num_threads(config.threads)
     torch.manual_seed(options.seed)
     render: Render = options.render or "window"
-    world = make_world(environment_spec(config.env), config.env_kwargs, render)
-    show = Show(config, model.policy, world, options.seed)
+    env = make_rendered_env(environment_spec(config.env), config.env_kwargs, render)
+    player = Player(config, model.policy, env, options.seed)
     told: list[str] = []
-    moments = _tell(show.moments(options.episodes, options.deterministic), told)
+    frames = _tell(player.frames(options.episodes, options.deterministic), told)
     try:
         if options.record is not None:
-            _record(moments, show, options, told)
+            _record(frames, player, options, told)
         else:
-            _present(moments, show, options, render)
+            _present(frames, player, options, render)
     except KeyboardInterrupt:
         return INTERRUPTED
     finally:
-        show.env.close()
+        player.env.close()
     if options.record is None:
         print("\n".join(told) or "No episode was finished.")
     return 0
 
 
-def _tell(moments: Iterator[Moment], told: list[str]) -> Iterator[Moment]:
-    """Passes moments on, and adds a line to `told` for every episode that ends."""
+def _tell(frames: Iterator[Frame], told: list[str]) -> Iterator[Frame]:
+    """Passes frames on, and adds a line to `told` for every episode that ends."""
     memories: list[float] = []
-    for moment in moments:
-        if moment.outcome:
+    for frame in frames:
+        if frame.outcome:
             told.append(
-                f"episode {moment.episode}: {moment.outcome}, return {moment.total:g}, {moment.step} steps, "
+                f"episode {frame.episode}: {frame.outcome}, return {short(frame.total)}, {frame.step} steps, "
                 f"effective memory {sum(memories) / len(memories):.1f}"
             )
             memories = []
         else:
-            memories.append(moment.effective)
-        yield moment
+            memories.append(frame.effective)
+        yield frame
 
 
-def _present(moments: Iterator[Moment], show: Show, options: Options, render: Render) -> None:
-    """Shows moments until they end or the person quits."""
+def _present(frames: Iterator[Frame], player: Player, options: Options, render: Render) -> None:
+    """Shows frames until they end or the person quits."""
     pace = Pace(options.fps)
-    with Window(f"memspan watch {options.run}") if render == "window" else Terminal() as screen:
-        for moment in moments:
-            _draw(screen, moment, show.longest)
-            if not pace.wait(screen, HOLD if moment.outcome else 0.0):
+    with open_screen(render, f"memspan watch {options.run}") as screen:
+        keys = [KEYS] if screen.has_keys else []
+        for frame in frames:
+            if render == "window":
+                screen.show(draw_frame(frame, player.longest), keys)
+            else:
+                screen.show(frame.drawing, [*memory_lines(frame), *keys])
+            if not pace.wait(screen, HOLD if frame.outcome else 0.0):
                 return
 
 
-def _draw(screen: Window | Terminal, moment: Moment, longest: int | None) -> None:
-    keys = [KEYS] if screen.has_keys else []
-    if isinstance(screen, Window):
-        screen.show(draw_moment(moment, longest), keys)
-    else:
-        screen.show(moment.world, [*memory_lines(moment), *keys])
-
-
-def _record(moments: Iterator[Moment], show: Show, options: Options, told: list[str]) -> None:
+def _record(frames: Iterator[Frame], player: Player, options: Options, told: list[str]) -> None:
     """Writes the video, and shows it too if asked to."""
     assert options.record is not None
     console = Console(highlight=False)
@@ -145,19 +138,17 @@ def _record(moments: Iterator[Moment], show: Show, options: Options, told: list[
         status = stack.enter_context(console.status(f"{options.record}: episode 1"))
         window = None
         if options.render == "window":
-            window = stack.enter_context(Window(f"memspan watch {options.run}"))
+            window = stack.enter_context(open_screen("window", f"memspan watch {options.run}"))
         recorder = stack.enter_context(Recorder(options.record, options.fps))
-        for moment in moments:
-            picture = draw_moment(moment, show.longest)
-            recorder.add(picture, HOLD if moment.outcome else 0.0)
+        for frame in frames:
+            picture = draw_frame(frame, player.longest)
+            recorder.add(picture, HOLD if frame.outcome else 0.0)
             if window is not None:
                 window.show(picture, [])
                 if window.key(0) == "end":
                     break
-            status.update(
-                f"{options.record}: episode {moment.episode}/{options.episodes}, step {moment.step}"
-            )
-            if moment.outcome:
+            status.update(f"{options.record}: episode {frame.episode}/{options.episodes}, step {frame.step}")
+            if frame.outcome:
                 console.print(told[-1], soft_wrap=True, markup=False)
         status.update(f"{options.record}: writing")
     console.print(f"Video: {options.record}", soft_wrap=True, markup=False)

@@ -37,19 +37,18 @@ Act = Callable[[npt.NDArray[Any], npt.NDArray[np.bool_]], npt.NDArray[Any]]
 
 def corridor(horizon: int) -> tuple[VectorEngine, Act]:
     """Corridor-v0."""
-    policy = ScriptedCorridorPolicy(horizon)
-    return CorridorVectorEnv(ENVS), lambda observations, _: policy.act(observations)
+    return CorridorVectorEnv(ENVS), ScriptedCorridorPolicy(horizon).act
 
 
 def portal(horizon: int) -> tuple[VectorEngine, Act]:
     """Portal-v0."""
-    return PortalVectorEnv(ENVS), ScriptedPortalPolicy(ENVS, horizon=horizon).act
+    return PortalVectorEnv(ENVS), ScriptedPortalPolicy(horizon=horizon).act
 
 
 def instruction(horizon: int) -> tuple[VectorEngine, Act]:
     """Instruction-v0."""
     engine = InstructionVectorEnv(ENVS)
-    return engine, ScriptedInstructionPolicy(engine.parameters.n_objects, horizon=horizon).act
+    return engine, ScriptedInstructionPolicy(engine.num_objects, horizon=horizon).act
 
 
 TASKS: dict[str, tuple[Callable[[int], tuple[VectorEngine, Act]], list[int], float]] = {
@@ -88,6 +87,8 @@ def draw(task: str, horizons: list[int], found: list[float], memoryless: float) 
 
 def main() -> None:
     """Plays, prints and draws."""
+    if len(sys.argv) != 2:
+        sys.exit("usage: python results/horizons.py FOLDER")
     folder = Path(sys.argv[1])
     for task, (make, horizons, memoryless) in TASKS.items():
         found = [success(*make(k)) for k in track(horizons, task)]

@@ -1,6 +1,6 @@
 """Copies what a result needs from run folders into a results folder, and prints tables of it.
 
-    python results/publish.py RUNS FOLDER
+    python results/publish.py RUNS FOLDER ENVIRONMENT...
 
 Per run: the configuration, the evaluation, and learning curves as CSV.
 """
@@ -68,9 +68,11 @@ def table(evaluations: dict[str, dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Publishes every evaluated run, environment by environment."""
+    """Publishes the evaluated runs of the environments named."""
+    if len(sys.argv) < 4:
+        sys.exit("usage: python results/publish.py RUNS TARGET ENVIRONMENT...")
     runs, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    for env in sorted(path for path in runs.iterdir() if path.is_dir()):
+    for env in [runs / name for name in sys.argv[3:]]:
         done = sorted(path.parent for path in env.glob("*/*/evaluation.json"))
         found = {
             f"{run.parent.name}/{run.name}": publish(run, folder / env.name / run.relative_to(env))

@@ -16,13 +16,13 @@ from memspan.evaluation.looks import look_of
 from memspan.memory import Remembered
 from memspan.runs import RunConfig, load_model, make_model, run_folder, save_checkpoint, save_config
 from memspan.runs.environments import environment_spec
-from memspan.show.lens import by_step, draw_moment, summary
-from memspan.show.lens_text import memory_lines
-from memspan.show.moments import Moment, Show
+from memspan.show.environments import make_rendered_env
+from memspan.show.frames import Frame, Player
+from memspan.show.memory_picture import by_step, draw_frame, summary
+from memspan.show.memory_text import memory_lines
 from memspan.show.terminal import plain
 from memspan.show.video import Recorder
-from memspan.show.window import Window
-from memspan.show.worlds import make_world
+from memspan.show.window import WindowScreen
 from memspan.watch import Options, main
 
 torch.set_num_threads(1)
@@ -40,19 +40,19 @@ def make_run(run_dir: Path, memory: str = "expire-span", **settings) -> Path:
     return folder
 
 
-def moments_of(folder: Path, n_episodes: int = 2, render: str = "window") -> list[Moment]:
+def frames_of(folder: Path, n_episodes: int = 2, render: str = "window") -> list[Frame]:
     config, model = load_model(folder, device="cpu")
-    world = make_world(environment_spec(config.env), config.env_kwargs, render)
+    env = make_rendered_env(environment_spec(config.env), config.env_kwargs, render)
     torch.manual_seed(0)
-    return list(Show(config, model.policy, world, seed=3).moments(n_episodes, deterministic=False))
+    return list(Player(config, model.policy, env, seed=3).frames(n_episodes, deterministic=False))
 
 
-def moment(
+def frame(
     memory: str = "expire-span", seen: int = 100, layers: tuple[Remembered, ...] = (), **changes
-) -> Moment:
-    world = np.zeros((64, 64, 3), np.uint8)
-    plain_moment = Moment(
-        world=world,
+) -> Frame:
+    drawing = np.zeros((64, 64, 3), np.uint8)
+    plain_frame = Frame(
+        drawing=drawing,
         episode=1,
         step=seen - 1,
         action="right",
@@ -67,7 +67,7 @@ def moment(
         seen=seen,
         layers=layers,
     )
-    return dataclasses.replace(plain_moment, **changes)
+    return dataclasses.replace(plain_frame, **changes)
 
 
 def slots(*held: tuple[int, float, float]) -> Remembered:
@@ -90,7 +90,7 @@ def refused(capsys, *args) -> str:
 
 @pytest.mark.parametrize("observe_previous", [False, True])
 def test_every_step_and_the_end_of_each_episode(tmp_path, observe_previous) -> None:
-    shown = moments_of(make_run(tmp_path, observe_previous=observe_previous), render="ansi")
+    shown = frames_of(make_run(tmp_path, observe_previous=observe_previous), render="ansi")
     ends = [i for i, one in enumerate(shown) if one.outcome]
     assert len(ends) == 2
     assert ends[-1] == len(shown) - 1
@@ -101,34 +101,45 @@ def test_every_step_and_the_end_of_each_episode(tmp_path, observe_previous) -> N
         assert {one.episode for one in steps} == {episode}
         for one in steps:
             # What is drawn is this step, also at the end, before the environment starts anew.
-            assert f"step {one.step} of 8" in plain(one.world)
+            assert f"step {one.step} of 8" in plain(one.drawing)
             assert one.effective == np.mean([layer.readable.sum() for layer in one.layers])
         for one in steps[:-1]:
             assert one.action in ("right", "down", "left", "up")
             assert one.seen == one.step + 1
         last = steps[-1]
-        assert (last.total, last.success) == ((1.0, True) if "correct door" in last.world else (0.0, False))
+        assert (last.total, last.success) == ((1.0, True) if "correct door" in last.drawing else (0.0, False))
         assert last.outcome in ("success", "failed", "failed: out of time")
         first = end + 1
 
 
 @pytest.mark.parametrize("memory", ["none", "lstm", "transformer-xl", "expire-span"])
 def test_every_memory_has_a_picture_of_one_shape(tmp_path, memory) -> None:
-    shown = moments_of(make_run(tmp_path, memory), n_episodes=1)
-    assert len({draw_moment(one, 8).shape for one in shown}) == 1
+    shown = frames_of(make_run(tmp_path, memory), n_episodes=1)
+    assert len({draw_frame(one, 8).shape for one in shown}) == 1
     lines = memory_lines(shown[-1])
     assert lines[1].startswith(f"{memory}: ")
     assert ("nothing is kept" in lines[1]) == (memory == "none")
     assert all(len(plain(line)) <= 80 for line in lines)
 
 
+def test_long_words_fit_into_80_columns() -> None:
+    lines = memory_lines(
+        frame(action="polish the kettle", step=12, reward=1 / 3, total=123.6666, value=-12.34, episode=123)
+    )
+    assert len(lines) == 3
+    assert all(len(line) <= 80 for line in lines)
+    assert " ".join(" ".join(lines[:2]).split()) == (
+        "episode 123 step 12 action polish the kettle reward 0.33 return 123.67 value -12.34"
+    )
+
+
 def test_an_environment_without_success_or_discrete_actions(tmp_path) -> None:
     folder = make_run(tmp_path, "lstm", env="Pendulum-v1", env_kwargs={}, n_minibatches=1)
-    shown = moments_of(folder, n_episodes=1)
+    shown = frames_of(folder, n_episodes=1)
     assert shown[-1].success is None
     assert shown[-1].outcome == "out of time"
     assert re.fullmatch(r"\[-?\d.*\]", shown[0].action)
-    assert draw_moment(shown[0]).shape[1] == 640
+    assert draw_frame(shown[0]).shape[1] == 640
 
 
 # Pictures ------------------------------------------------------------------------------------------------
@@ -149,7 +160,7 @@ def test_bars_are_as_high_as_a_memory_lasts_and_as_strong_as_it_is_read() -> Non
     colour = look_of("expire-span").colour
 
     def drawn(*held: tuple[int, float, float]) -> int:
-        return count(draw_moment(moment(layers=(slots((0, 1.0, 50.0), *held),))), colour)
+        return count(draw_frame(frame(layers=(slots((0, 1.0, 50.0), *held),))), colour)
 
     text = drawn()
     assert drawn((5, 1.0, 50.0)) > drawn((5, 1.0, 20.0)) > drawn((5, 1.0, 0.0)) > text
@@ -163,14 +174,14 @@ def test_bars_are_as_high_as_a_memory_lasts_and_as_strong_as_it_is_read() -> Non
 def test_long_episodes_fit(longest, seen) -> None:
     held = [(age, 1.0, 100.0) for age in range(min(seen, 90))]
     pictures = [
-        draw_moment(moment(layers=layers, seen=n), longest)
+        draw_frame(frame(layers=layers, seen=n), longest)
         for n, layers in ((1, (slots((0, 1.0, 100.0)),)), (seen, (slots(*held),)))
     ]
     assert pictures[0].shape == pictures[1].shape
     if seen > 1:
         colour = look_of("expire-span").colour
         assert count(pictures[1], colour) > count(pictures[0], colour) + (len(held) - 1) * 20
-    lines = memory_lines(moment(layers=(slots(*held),), seen=seen))
+    lines = memory_lines(frame(layers=(slots(*held),), seen=seen))
     assert len(lines) <= 10
     strip = "".join(plain(line) for line in lines[2:])
     assert strip.endswith("█" * (len(held) - 1) + "|")
@@ -179,9 +190,9 @@ def test_long_episodes_fit(longest, seen) -> None:
 
 def test_summary_says_how_much_is_remembered() -> None:
     layers = (slots((0, 1.0, 9.0), (3, 0.5, 6.0), (9, 1.0, 7.0)),)
-    assert summary(moment(layers=layers)) == "expire-span: 2 of 99 past steps can be read, at most 100"
-    assert summary(moment("none", capacity=0.0)) == "none: nothing is kept"
-    assert summary(moment("x")) == "x: does not tell what it keeps"
+    assert summary(frame(layers=layers)) == "expire-span: 2 of 99 past steps can be read, at most 100"
+    assert summary(frame("none", capacity=0.0)) == "none: nothing is kept"
+    assert summary(frame("x")) == "x: does not tell what it keeps"
 
 
 # The command ---------------------------------------------------------------------------------------------
@@ -237,7 +248,7 @@ def test_watching_in_a_terminal_that_is_none(tmp_path, capsys, monkeypatch) -> N
 def test_watching_in_a_window_until_one_has_enough(tmp_path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
     keys = iter([" ", "right", "space", "+", "q"])
-    monkeypatch.setattr(Window, "key", lambda self, seconds=None: next(keys))
+    monkeypatch.setattr(WindowScreen, "key", lambda self, seconds=None: next(keys))
     assert main([str(make_run(tmp_path, "transformer-xl"))]) == 0
     assert capsys.readouterr().out == "No episode was finished.\n"
     pygame.quit()

@@ -15,14 +15,6 @@ from torch import Tensor, nn
 from memspan.agents.features import default_extractor, preprocess
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
-INITIAL_PREFERENCE = 0.3
-"""Gain of the first weights from the policy's last layer to its logits; SB3's is 0.01.
-
-A policy that does not care where it goes leaves the critic nothing to remember: behind a door that is chosen
-by a coin, the value is the same for every cue, and at one step in hundreds the actor is alone in looking for
-it. One that prefers a door, whichever, makes values differ while the cue is past, and the critic finds it.
-"""
-
 
 class Acted(NamedTuple):
     """What acting for one step gives; B rows."""
@@ -59,6 +51,10 @@ class MemoryPolicy(ActorCriticPolicy):
         memory_kwargs: settings of the memory.
         width: D, width of the memory.
         net_arch: layers of actor and critic after the memory, as in SB3.
+        first_preference: gain of the first weights from the actor's last layer to the logits of discrete
+            actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
+            chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
+            every step, has nothing to remember it for; one that prefers a door gives it a reason.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
     """
@@ -73,6 +69,7 @@ class MemoryPolicy(ActorCriticPolicy):
         width: int = 64,
         net_arch: list[int] | dict[str, list[int]] | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
+        first_preference: float = 0.01,
         **kwargs: Any,
     ) -> None:
         if kwargs.get("use_sde"):
@@ -86,6 +83,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory_name = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width
+        self.first_preference = first_preference
         super().__init__(
             observation_space,
             action_space,
@@ -102,7 +100,7 @@ class MemoryPolicy(ActorCriticPolicy):
         super()._build(lr_schedule)
         if self.ortho_init and not isinstance(self.action_space, spaces.Box):
             assert isinstance(self.action_net, nn.Linear)
-            nn.init.orthogonal_(self.action_net.weight, gain=INITIAL_PREFERENCE)
+            nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
@@ -115,7 +113,12 @@ class MemoryPolicy(ActorCriticPolicy):
     def _get_constructor_parameters(self) -> dict[str, Any]:
         data = super()._get_constructor_parameters()
         del data["use_sde"], data["squash_output"], data["use_expln"]
-        data.update(memory=self.memory_name, memory_kwargs=self.memory_kwargs, width=self.width)
+        data.update(
+            memory=self.memory_name,
+            memory_kwargs=self.memory_kwargs,
+            width=self.width,
+            first_preference=self.first_preference,
+        )
         return data
 
     # Features: the one path of acting, bootstrap and update -------------------------------------------

@@ -1,4 +1,7 @@
-"""What agents live in: every task as a MiniGrid environment to read and as a vector engine to train on."""
+"""What agents live in: every task as an environment to read and as a vector engine to train on.
+
+The form to read is a MiniGrid environment, except for Instruction, which is made of sentences.
+"""
 
 from memspan.envs.corridor import CorridorEnv
 from memspan.envs.corridor_engine import CorridorVectorEnv

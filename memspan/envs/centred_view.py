@@ -1,22 +1,29 @@
-"""MiniGrid with the agent in the centre of what it sees."""
+"""MiniGrid with the agent in the centre of what it sees: what the tasks on a grid share to read."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from gymnasium import spaces
+from minigrid.core.constants import DIR_TO_VEC
 from minigrid.core.grid import Grid
 from minigrid.minigrid_env import MiniGridEnv
 
 from memspan.envs.ansi import grid_text
-from memspan.envs.window import Window
+from memspan.envs.moves import Moves
+from memspan.envs.vector_arguments import Layout
+from memspan.envs.window import HasWindow
 
 
-class CentredViewEnv(MiniGridEnv):
+class CentredViewEnv(HasWindow, MiniGridEnv):
     """A MiniGrid environment whose agent sees the square of cells around it, through walls.
 
     MiniGrid's own agent looks forward from the lower edge of its view, which turns with it. Everything in
     MiniGrid that follows from that is replaced here, so that MiniGrid's wrappers find what they expect.
+
+    Actions are `Moves`: the agent strafes, and never turns.
 
     `render` shows what `draw` returns, or `draw_text` in a terminal; `get_frame`, which MiniGrid's image
     wrappers call, still draws the plain grid.
@@ -24,12 +31,75 @@ class CentredViewEnv(MiniGridEnv):
 
     metadata = MiniGridEnv.metadata | {"render_modes": ["human", "rgb_array", "ansi"]}
 
-    # MiniGrid's own annotations are narrower (None) or wider than what these hold.
+    # MiniGrid's own annotations are wider.
     agent_pos: tuple[int, int]
-    window: Any
 
     def __init__(self, **kwargs: Any) -> None:
+        # What the options of this episode ask for, and how it ended, if it has.
+        self._asked: Layout = {}
+        self._outcome = ""
         super().__init__(see_through_walls=True, **kwargs)
+        self.actions = Moves  # type: ignore[assignment]
+        self.action_space = spaces.Discrete(len(Moves))
+
+    @abstractmethod
+    def _read_options(self, options: Mapping[str, Any] | None) -> Layout:
+        """What `reset(options=...)` asks for.
+
+        Raises:
+            ValueError: an unknown field, or a value that is not allowed.
+        """
+
+    @abstractmethod
+    def _move(self, target: tuple[int, int]) -> tuple[float, str, dict[str, Any]]:
+        """Moves the agent to the cell beside it at `target`, as far as that is possible.
+
+        Returns:
+            The reward; how the episode ended, "" if it goes on; and the info.
+        """
+
+    @abstractmethod
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from `state`, as `get_state` gives it."""
+
+    def reset(  # type: ignore[override]
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Starts an episode.
+
+        Args:
+            seed: seeds the layouts from here on; None goes on with the present stream.
+            options: fixes what they name for this episode; see the class.
+
+        Raises:
+            ValueError: `options` holds an unknown field or a value that is not allowed.
+        """
+        self._asked = self._read_options(options)
+        self._outcome = ""
+        self.step_count = 0
+        return super().reset(seed=seed)
+
+    def step(  # type: ignore[override]
+        self, action: Any
+    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
+        """Moves the agent by one cell.
+
+        Raises:
+            ValueError: `action` is not 0, 1, 2 or 3.
+        """
+        if not self.action_space.contains(action):
+            raise ValueError(f"action must be 0, 1, 2 or 3, got {action!r}")
+        self.step_count += 1
+        dx, dy = DIR_TO_VEC[int(action)]
+        target = int(self.agent_pos[0] + dx), int(self.agent_pos[1] + dy)
+        reward, outcome, info = self._move(target)
+        terminated = outcome != ""
+        truncated = not terminated and self.step_count >= self.max_steps
+        self._outcome = "out of time" if truncated else outcome
+        if self.render_mode == "human":
+            self.render()
+        observation = self.gen_obs()  # type: ignore[no-untyped-call]
+        return observation, reward, terminated, truncated, info
 
     @abstractmethod
     def draw(self) -> npt.NDArray[np.uint8]:
@@ -100,12 +170,5 @@ class CentredViewEnv(MiniGridEnv):
         picture = self.get_pov_render(self.tile_size) if self.agent_pov else self.draw()
         if self.render_mode == "rgb_array":
             return picture
-        if self.window is None:
-            self.window = Window(picture.shape[1::-1], type(self).__name__, self.metadata["render_fps"])
-        self.window.show(picture)
+        self.show(picture)
         return None
-
-    def close(self) -> None:
-        """Closes the window, if there is one; rendering again opens a new one."""
-        super().close()  # type: ignore[no-untyped-call]
-        self.window = None

@@ -5,21 +5,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
-from minigrid.core.constants import DIR_TO_VEC
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Door, Wall
 
 from memspan.envs.centred_view import CentredViewEnv
 from memspan.envs.corridor_render import corridor_text, draw_corridor
-from memspan.envs.corridor_rules import (
-    CUES,
-    SIDES,
-    CorridorActions,
-    check_layout,
-    check_parameters,
-)
+from memspan.envs.corridor_rules import CUES, SIDES, check_layout, check_parameters
+from memspan.envs.vector_arguments import Layout
 
 
 class CorridorEnv(CentredViewEnv):
@@ -68,6 +61,11 @@ class CorridorEnv(CentredViewEnv):
     The episode terminates when the agent enters a door; the agent is then still shown in the last cell. It is
     truncated after `max_steps` steps without a door.
 
+    ## Options
+
+    `reset(options=...)` fixes any of the episode's `length`, `cue` ("red" or "blue") and `red_door` ("up" or
+    "down").
+
     ## Registered Configurations
 
     - `memspan/Corridor-v0`: the red door is always above.
@@ -95,15 +93,13 @@ class CorridorEnv(CentredViewEnv):
         max_steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        max_steps = check_parameters(min_length, max_length, view_size, max_steps)
+        max_steps = check_parameters(min_length, max_length, view_size, max_steps, shuffle_doors)
         self.min_length = min_length
         self.max_length = max_length
         self.shuffle_doors = shuffle_doors
         half = view_size // 2
         # Grid column of x = 0: a border of wall, then the cue at x = -half and wall up to the start.
         self._origin = half + 1
-        self._asked: dict[str, npt.NDArray[np.int64]] = {}
-        self._outcome = ""
         super().__init__(
             mission_space=MissionSpace(mission_func=self._gen_mission),
             width=self._origin + max_length + 1,
@@ -112,31 +108,13 @@ class CorridorEnv(CentredViewEnv):
             agent_view_size=view_size,
             **kwargs,
         )
-        self.actions = CorridorActions  # type: ignore[assignment]
-        self.action_space = spaces.Discrete(len(CorridorActions))
 
     @staticmethod
     def _gen_mission() -> str:
         return "go to the matching door at the end of the hallway"
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode.
-
-        Args:
-            seed: seeds the layouts from here on; None goes on with the present stream.
-            options: fixes any of this episode's `length`, `cue` ("red" or "blue") and `red_door` ("up" or
-                "down").
-
-        Raises:
-            ValueError: `options` holds an unknown field or a value that is not allowed.
-        """
-        self._asked = check_layout(options, self.min_length, self.max_length)
-        self._outcome = ""
-        self.step_count = 0
-        observation, info = super().reset(seed=seed)
-        return observation, info
+    def _read_options(self, options: Mapping[str, Any] | None) -> Layout:
+        return dict(check_layout(options, self.min_length, self.max_length))
 
     def _gen_grid(self, width: int, height: int) -> None:
         # All three are drawn whatever the options say, so that asking for one leaves the others' draws alone.
@@ -166,33 +144,14 @@ class CorridorEnv(CentredViewEnv):
         # keep the bit.
         self.agent_dir = 0
 
-    def step(  # type: ignore[override]
-        self, action: Any
-    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Moves the agent by one cell.
-
-        Raises:
-            ValueError: `action` is not 0, 1, 2 or 3.
-        """
-        if not self.action_space.contains(action):
-            raise ValueError(f"action must be 0, 1, 2 or 3, got {action!r}")
-        self.step_count += 1
-        dx, dy = DIR_TO_VEC[int(action)]
-        target = int(self.agent_pos[0] + dx), int(self.agent_pos[1] + dy)
+    def _move(self, target: tuple[int, int]) -> tuple[float, str, dict[str, Any]]:
         cell = self.grid.get(*target)
-
-        terminated = isinstance(cell, Door)
-        success = isinstance(cell, Door) and cell.color == CUES[self.cue]
         if cell is None:
             self.agent_pos = target
-        truncated = not terminated and self.step_count >= self.max_steps
-
-        if terminated or truncated:
-            self._outcome = "correct door" if success else "wrong door" if terminated else "out of time"
-        if self.render_mode == "human":
-            self.render()
-        observation = self.gen_obs()  # type: ignore[no-untyped-call]
-        return observation, 1.0 if success else 0.0, terminated, truncated, {"success": success}
+        if not isinstance(cell, Door):
+            return 0.0, "", {"success": False}
+        success = cell.color == CUES[self.cue]
+        return float(success), "correct door" if success else "wrong door", {"success": success}
 
     def get_state(self) -> dict[str, int]:
         """The whole state, and with it what has to be remembered: `cue`.
@@ -208,14 +167,15 @@ class CorridorEnv(CentredViewEnv):
             "step_count": self.step_count,
         }
 
-    def set_state(self, state: Mapping[str, int]) -> None:
+    def set_state(self, state: Mapping[str, Any]) -> None:
         """Puts the corridor and the agent where `state`, as `get_state` gives it, says."""
-        self._build(state["length"], state["cue"], state["red_door"])
-        self.agent_pos = (self._origin + state["x"], 1)
-        self.step_count = state["step_count"]
+        self._build(int(state["length"]), int(state["cue"]), int(state["red_door"]))
+        self.agent_pos = (self._origin + int(state["x"]), 1)
+        self.step_count = int(state["step_count"])
         self._outcome = ""
 
     def title(self) -> str:
+        """Cue, cell, steps and, once it is over, how the episode ended."""
         cell = self.agent_pos[0] - self._origin
         return (
             f"cue {CUES[self.cue]}    cell {cell} of 0-{self.length - 1}    "

@@ -5,35 +5,33 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
 
 from memspan.envs import corridor_kernel as kernel
 from memspan.envs.corridor import CorridorEnv
-from memspan.envs.corridor_rules import CorridorActions, check_layout, check_parameters
-from memspan.envs.vector_engine import Layout, VectorEngine
+from memspan.envs.corridor_rules import check_layout, check_parameters
+from memspan.envs.image_engine import ImageEngine
+from memspan.envs.vector_arguments import Layout, Limits
 
-STATE_FIELDS = ("length", "cue", "red_door", "x", "step_count")
+COLUMNS = {field: column for column, field in enumerate(("length", "cue", "red_door", "x", "step_count"))}
 
 
-class CorridorVectorEnv(VectorEngine):
+class CorridorVectorEnv(ImageEngine):
     """Corridors side by side on one core, by the rules of `CorridorEnv`; see `VectorEngine`.
 
     Observations are `CorridorEnv`'s images, (num_envs, view_size, view_size, 3) uint8.
 
     Args:
         num_envs: number of corridors.
-        min_length: as `CorridorEnv`, and so are the others.
-        max_length: longest corridor.
-        view_size: 3, 5 or 7.
+        min_length: shortest corridor, in cells; at least `view_size // 2 + 2`.
+        max_length: longest corridor; every episode's length is drawn uniformly.
+        view_size: cells that the agent sees, along each side: 3, 5 or 7.
         shuffle_doors: draw the doors' sides every episode.
-        max_steps: steps until truncation; None is `2 * max_length`.
-        render_mode: None or "rgb_array".
+        max_steps: steps until truncation, at least `max_length`; None is `2 * max_length`.
+        render_mode: None, "rgb_array" or "ansi".
 
     Raises:
         ValueError: a parameter is outside its limits.
     """
-
-    metadata: dict[str, Any] = CorridorEnv.metadata | VectorEngine.metadata
 
     def __init__(
         self,
@@ -46,28 +44,21 @@ class CorridorVectorEnv(VectorEngine):
         max_steps: int | None = None,
         render_mode: str | None = None,
     ) -> None:
-        self.max_steps = check_parameters(min_length, max_length, view_size, max_steps)
-        images = spaces.Box(0, 255, (view_size, view_size, 3), np.uint8)
-        super().__init__(num_envs, images, len(CorridorActions), render_mode)
+        self.max_steps = check_parameters(min_length, max_length, view_size, max_steps, shuffle_doors)
+        super().__init__(num_envs, view_size, COLUMNS, kernel.build_views(view_size), render_mode)
         self.min_length = min_length
         self.max_length = max_length
-        self.view_size = view_size
         self.shuffle_doors = shuffle_doors
-        self._state = np.zeros((self.num_envs, len(STATE_FIELDS)), dtype=np.int64)
         self._state[:, kernel.LENGTH] = min_length
         self._limits = np.array(
             [min_length, max_length - min_length + 1, self.max_steps, shuffle_doors], np.int64
         )
-        self._views = kernel.build_views(view_size)
-        self._painter: CorridorEnv | None = None
 
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
         return dict(check_layout(options, self.min_length, self.max_length, self._shape))
 
-    def _start(self, mask: npt.NDArray[np.bool_], layout: Layout) -> None:
+    def _begin(self, mask: npt.NDArray[np.bool_]) -> None:
         kernel.draw_layouts(self._state, self._rng, self._limits, mask)
-        for field, values in layout.items():
-            self._state[mask, STATE_FIELDS.index(field)] = values[mask]
 
     def _write_observations(self, obs: npt.NDArray[np.uint8]) -> None:
         kernel.observe(self._state, self._views, obs)
@@ -85,49 +76,21 @@ class CorridorVectorEnv(VectorEngine):
         )
         return ended
 
-    def get_state(self) -> dict[str, npt.NDArray[np.int64]]:
-        """The oracle: the whole state, and with it what has to be remembered, `cue`.
+    def _state_limits(self, state: Layout) -> Limits:
+        return {
+            "length": (self.min_length, self.max_length),
+            "cue": (0, 1),
+            "red_door": (0, 1),
+            "x": (0, state["length"] - 1),
+            "step_count": (0, self.max_steps - 1),
+        }
 
-        Returns:
-            Copies, each (num_envs,): `length`, `cue` (0 red, 1 blue), `red_door` (0 up, 1 down), `x`,
-            `step_count`.
-        """
-        return {field: self._state[:, column].copy() for column, field in enumerate(STATE_FIELDS)}
-
-    def set_state(self, state: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.uint8]:
-        """Puts every environment where `state`, as `get_state` gives it, says; random streams go on as they
-        were.
-
-        Returns:
-            What is to be seen there, (num_envs, view_size, view_size, 3).
-
-        Raises:
-            ValueError: a field is missing, unknown or outside its limits; nothing was changed.
-        """
-        if set(state) != set(STATE_FIELDS):
-            raise ValueError(f"state must have the fields {', '.join(STATE_FIELDS)}, got {', '.join(state)}")
-        new = np.empty_like(self._state)
-        for column, field in enumerate(STATE_FIELDS):
-            new[:, column] = state[field]
-        lowest = np.array([self.min_length, 0, 0, 0, 0])
-        highest = np.tile([self.max_length, 1, 1, 0, self.max_steps - 1], (self.num_envs, 1))
-        highest[:, kernel.X] = new[:, kernel.LENGTH] - 1
-        for i, column in np.argwhere((new < lowest) | (new > highest)):
-            raise ValueError(
-                f"state[{STATE_FIELDS[column]!r}] must be from {lowest[column]} to {highest[i, column]}, "
-                f"got {new[i, column]} for environment {i}"
-            )
-        self._state[:] = new
-        return self._observe()
-
-    def _draw(self, i: int) -> npt.NDArray[np.uint8]:
-        if self._painter is None:
-            self._painter = CorridorEnv(
-                self.min_length,
-                self.max_length,
-                self.view_size,
-                max_steps=self.max_steps,
-                render_mode="rgb_array",
-            )
-        self._painter.set_state(dict(zip(STATE_FIELDS, self._state[i].tolist(), strict=True)))
-        return self._painter.draw()
+    def _make_painter(self) -> CorridorEnv:
+        return CorridorEnv(
+            self.min_length,
+            self.max_length,
+            self.view_size,
+            self.shuffle_doors,
+            self.max_steps,
+            render_mode=self.render_mode,
+        )

@@ -68,7 +68,7 @@ def build_views(view_size: int) -> U8:
 
 
 @njit(cache=True, inline="always")
-def _draw(state: I64, rng: U64, limits: I64, i: int) -> None:
+def _begin(state: I64, rng: U64, limits: I64, i: int) -> None:
     bits = next_bits(rng, i)
     state[i, LENGTH] = limits[0] + below(bits, limits[1])
     state[i, CUE] = np.int64(bits & uint64(1))
@@ -92,7 +92,7 @@ def draw_layouts(state: I64, rng: U64, limits: I64, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
     for i in range(state.shape[0]):
         if mask[i]:
-            _draw(state, rng, limits, i)
+            _begin(state, rng, limits, i)
 
 
 @njit(cache=True)
@@ -161,6 +161,6 @@ def step(
         if terminated | truncated:
             ended += 1
             _observe(state, views, final, i)
-            _draw(state, rng, limits, i)
+            _begin(state, rng, limits, i)
         _observe(state, views, now, i)
     return ended

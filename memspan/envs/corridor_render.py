@@ -18,8 +18,8 @@ LABEL_HEIGHT = 18
 LABEL_SIZE = 12
 LABEL_EVERY = 10
 GAP = 6
-TEXT_CELLS_PER_ROW = 36
-"""As many as fit into a terminal of 80 columns; 200 cells then fit into 24 lines."""
+TEXT_COLUMNS = 80
+"""Of a terminal; 200 cells then fit into 24 lines."""
 
 
 def draw_corridor(
@@ -83,7 +83,7 @@ def corridor_text(
     agent_dir: int,
     highlight_mask: npt.NDArray[np.bool_],
 ) -> list[str]:
-    """Draws a corridor for a terminal, folded into rows of 36 cells, every tenth numbered in the wall above.
+    """Draws a corridor for a terminal, folded into rows of 80 columns, every tenth cell numbered in the wall.
 
     Args:
         grid: three rows of cells.
@@ -94,8 +94,11 @@ def corridor_text(
         highlight_mask: (width, height) of the grid, the cells in the agent's view.
     """
     lines: list[str] = []
-    for first in range(0, length, TEXT_CELLS_PER_ROW):
-        last = min(first + TEXT_CELLS_PER_ROW, length)
+    # Two characters a cell, and room for the walls before the first and behind the last. Even, so that no
+    # label, which takes two cells, starts in the last cell of a row.
+    cells_per_row = (TEXT_COLUMNS // 2 - origin - 1) // 2 * 2
+    for first in range(0, length, cells_per_row):
+        last = min(first + cells_per_row, length)
         # Walls before the first cell and behind the last stand in the row of those cells.
         columns = range(origin + first if first else 0, origin + last + (last == length))
         indent = "  " * (origin if first else 0)
@@ -104,7 +107,7 @@ def corridor_text(
             number = ""
             for column in columns:
                 x = column - origin
-                if y == 0 and 0 <= x < length and x % LABEL_EVERY == 0:
+                if y == 0 and 0 <= x < length - 1 and x % LABEL_EVERY == 0:
                     number = f"{x:<4}"
                 mark, number = (number[:2], number[2:]) if number.strip() else (WALL_SIGN, "")
                 here = agent_dir if (column, y) == tuple(agent_pos) else None

@@ -5,13 +5,13 @@ views on their own, so that comparing them means something.
 """
 
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from memspan.envs.vector_arguments import is_integer
+from memspan.envs.moves import check_view_size
+from memspan.envs.vector_arguments import check_bool, is_integer
 
 CUES = ("red", "blue")
 """Colours of the cue and of the doors; states hold the position in this tuple."""
@@ -19,26 +19,17 @@ CUES = ("red", "blue")
 SIDES = ("up", "down")
 """Sides of the last cell where the red door can be; states hold the position in this tuple."""
 
-VIEW_SIZES = (3, 5, 7)
 
-
-class CorridorActions(IntEnum):
-    """Moves, in the order of MiniGrid's `DIR_TO_VEC`; y grows downwards."""
-
-    right = 0
-    down = 1
-    left = 2
-    up = 3
-
-
-def check_parameters(min_length: int, max_length: int, view_size: int, max_steps: int | None) -> int:
+def check_parameters(
+    min_length: int, max_length: int, view_size: int, max_steps: int | None, shuffle_doors: bool
+) -> int:
     """Returns the number of steps after which an episode is truncated.
 
     Raises:
         ValueError: a parameter is outside its limits.
     """
-    if view_size not in VIEW_SIZES:
-        raise ValueError(f"view_size must be 3, 5 or 7, got {view_size!r}")
+    check_view_size(view_size)
+    check_bool("shuffle_doors", shuffle_doors)
     shortest = view_size // 2 + 2
     if not is_integer(min_length) or min_length < shortest:
         # One cell less, and the start cell shows cue and doors at once: nothing left to remember.

@@ -2,7 +2,6 @@
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import gymnasium as gym
@@ -11,58 +10,16 @@ import numpy.typing as npt
 from gymnasium import spaces
 
 from memspan.envs import instruction_grammar as grammar
-from memspan.envs.instruction_grammar import (
-    CHARACTERS,
-    OBJECTS,
-    SENTENCE_LENGTH,
-    TEMPLATES,
-    VERBS,
-    VOCABULARY,
-    Kind,
-)
+from memspan.envs.instruction_grammar import SENTENCE_LENGTH, VOCABULARY, Kind
 from memspan.envs.instruction_render import ROWS, Line, Page, draw_page, print_page
-from memspan.envs.instruction_rules import InstructionParameters, read_instructions
-from memspan.envs.window import Window
+from memspan.envs.instruction_rules import InstructionParameters, InstructionTask, read_instructions
+from memspan.envs.instruction_stream import Received, SentenceStream
+from memspan.envs.window import HasWindow
 
 WAIT = 0
-BITS_64 = 2**64 - 1
 
 
-class Stream:
-    """The random numbers of `kernels`, in plain Python: a counter that is hashed (splitmix64)."""
-
-    def __init__(self, seed: int) -> None:
-        self.counter = self._mix(seed & BITS_64)
-
-    @staticmethod
-    def _mix(z: int) -> int:
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9 & BITS_64
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EB & BITS_64
-        return z ^ (z >> 31)
-
-    def bits(self) -> int:
-        """32 random bits."""
-        self.counter = (self.counter + 0x9E3779B97F4A7C15) & BITS_64
-        return self._mix(self.counter) >> 32
-
-    def below(self, n: int) -> int:
-        """A number from 0 to n - 1."""
-        return (self.bits() * n) >> 32
-
-    def between(self, lowest: int, highest: int) -> int:
-        """A number from `lowest` to `highest`, both included."""
-        return lowest + self.below(highest - lowest + 1)
-
-
-@dataclass
-class Received:
-    """An instruction: its action, and the step from which it is to be executed."""
-
-    action: int
-    due: int
-
-
-class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
+class InstructionEnv(InstructionTask, HasWindow, gym.Env[npt.NDArray[np.int64], np.int64]):
     """A stream of sentences, a few of them instructions to be carried out later, in the order received.
 
     ## Description
@@ -84,7 +41,7 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
 
     ## Action Space
 
-    0 waits; 1 + verb * n_objects + object does something, with `action_meaning` to say what.
+    0 waits; 1 + verb * num_objects + object does something, with `action_meaning` to say what.
 
     ## Observation Encoding
 
@@ -121,13 +78,11 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def __init__(self, *, render_mode: str | None = None, **parameters: Any) -> None:
         if render_mode not in (None, *self.metadata["render_modes"]):
             raise ValueError(f"render_mode must be None, 'human', 'rgb_array' or 'ansi', got {render_mode!r}")
-        self.parameters = InstructionParameters(**parameters)
+        self._take(InstructionParameters(**parameters))
         self.render_mode = render_mode
-        self.vocabulary = VOCABULARY
         self.observation_space = spaces.MultiDiscrete([len(VOCABULARY)] * SENTENCE_LENGTH)
         self.action_space = spaces.Discrete(self.parameters.num_actions)
-        self.window: Window | None = None
-        self._stream: Stream | None = None
+        self._stream: SentenceStream | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -141,14 +96,6 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         self.required_action = WAIT
         self._story: deque[Line] = deque(maxlen=ROWS)
         self._outcome = ""
-
-    def decode(self, observations: npt.NDArray[np.int64]) -> str | list[str]:
-        """The sentence of one observation (W,), or a list of the sentences of many (N, W)."""
-        return grammar.decode(observations)
-
-    def action_meaning(self, action: int) -> str:
-        """What an action does: "wait", or the likes of "paint the bench"."""
-        return grammar.action_meaning(action, self.parameters.n_objects)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -164,65 +111,41 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         """
         asked = read_instructions(options, self.parameters)
         super().reset(seed=seed)
-        if seed is not None:
-            self._stream = Stream(seed)
-        elif self._stream is None:
-            self._stream = Stream(int(self.np_random.integers(2**63)))
+        if seed is not None or self._stream is None:
+            drawn = int(self.np_random.integers(2**63)) if seed is None else seed
+            self._stream = SentenceStream(drawn, self.parameters)
         self._begin()
         self.asked = [] if asked is None else asked.tolist()
-        self.next_instruction = self._stream.between(0, self.parameters.max_gap)
+        self.next_instruction = self._stream.between(0, self.max_gap)
         self._listen(self._stream)
         if self.render_mode == "human":
             self.render()
         return grammar.encode(self.sentence), {}
 
-    def _listen(self, stream: Stream) -> None:
+    def _listen(self, stream: SentenceStream) -> None:
         """Chooses and draws the sentence of the present step, and what is right there."""
-        p = self.parameters
         pending = self.instructions[self.executed :]
+        received = len(self.instructions)
         asked = WAIT
         if pending and pending[0].due <= self.step_count:
             self.kind = Kind.MOMENT
-        elif len(self.instructions) < p.num_instructions and self.next_instruction <= self.step_count:
+        elif received < self.num_instructions and self.next_instruction <= self.step_count:
             self.kind = Kind.INSTRUCTION
-            if self.asked:
-                asked = self.asked[len(self.instructions)]
+            asked = self.asked[received] if self.asked else WAIT
         else:
-            bits = stream.bits()
-            self.kind = Kind(sum(bits >= threshold for threshold in p.thresholds()))
+            self.kind = stream.distraction()
 
-        action = self._say(stream, asked)
+        self.sentence, action = stream.say(self.kind, asked)
         self.required_action = WAIT
         if self.kind == Kind.JOB:
             self.required_action = action
         elif self.kind == Kind.MOMENT:
             self.required_action = pending[0].action
         elif self.kind == Kind.INSTRUCTION:
-            due = self.step_count + stream.between(p.min_delay, p.max_delay)
+            due = self.step_count + stream.between(self.min_delay, self.max_delay)
             self.instructions.append(Received(action, due))
-            self.next_instruction = self.step_count + stream.between(p.min_gap, p.max_gap)
+            self.next_instruction = self.step_count + stream.between(self.min_gap, self.max_gap)
         self._story.append(Line(self.step_count, self.kind, self.sentence))
-
-    def _say(self, stream: Stream, asked: int) -> int:
-        """Draws a sentence of the present kind, and returns the action that it is about.
-
-        Everything is drawn for every kind, needed or not, so that all kinds have the same distribution.
-        """
-        p = self.parameters
-        template = TEMPLATES[self.kind][stream.below(len(TEMPLATES[self.kind]))]
-        character = stream.below(p.num_characters)
-        other = (character + stream.between(1, p.num_characters - 1)) % p.num_characters
-        verb = stream.below(p.n_verbs)
-        thing = stream.below(p.n_objects)
-        if asked:
-            verb, thing = divmod(asked - 1, p.n_objects)
-        self.sentence = template.format(
-            character=CHARACTERS[character],
-            other=CHARACTERS[other],
-            verb=VERBS[verb],
-            object=OBJECTS[thing],
-        )
-        return 1 + verb * p.n_objects + thing
 
     def step(self, action: Any) -> tuple[npt.NDArray[np.int64], float, bool, bool, dict[str, Any]]:
         """Answers the present sentence and hears the next.
@@ -237,11 +160,11 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         right = int(action) == self.required_action
         reward = 0.0
         if right and self.kind == Kind.JOB:
-            reward = float(self.parameters.job_reward)
+            reward = float(self.job_reward)
         if right and self.kind == Kind.MOMENT:
-            reward = 1 / self.parameters.num_instructions
+            reward = 1 / self.num_instructions
             self.executed += 1
-        success = right and self.executed == self.parameters.num_instructions
+        success = right and self.executed == self.num_instructions
         terminated = success or not right
 
         self._story[-1] = Line(self.step_count, self.kind, self.sentence, self.action_meaning(action), right)
@@ -285,7 +208,7 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
         }
 
     def _filled(self, numbers: list[int]) -> npt.NDArray[np.int64]:
-        return np.array(numbers + [0] * (self.parameters.num_instructions - len(numbers)), dtype=np.int64)
+        return np.array(numbers + [0] * (self.num_instructions - len(numbers)), dtype=np.int64)
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from `state`, as `get_state` gives it; the random stream goes on as it was."""
@@ -303,37 +226,24 @@ class InstructionEnv(gym.Env[npt.NDArray[np.int64], np.int64]):
     def _page(self) -> Page:
         done = [self.action_meaning(one.action) for one in self.instructions]
         return Page(
-            title=f"step {self.step_count}    executed {self.executed} of {self.parameters.num_instructions}",
+            title=f"step {self.step_count}    executed {self.executed} of {self.num_instructions}",
             story=tuple(self._story),
             done=tuple(done[: self.executed]),
             pending=tuple(done[self.executed :]),
             outcome=self._outcome,
-            success=self.executed == self.parameters.num_instructions,
+            success=self.executed == self.num_instructions,
         )
 
     def draw(self) -> npt.NDArray[np.uint8]:
         """Draws the story so far, what was answered, and what is pending; always of one shape."""
         return draw_page(self._page())
 
-    def text(self) -> str:
-        """The same as text."""
-        return print_page(self._page())
-
     def render(self) -> Any:
-        """The picture (height, width, 3) for "rgb_array", the text for "ansi"; "human" shows the picture."""
+        """The picture (height, width, 3) for "rgb_array", the same as text for "ansi"; else None."""
         if self.render_mode == "ansi":
-            return self.text()
+            return print_page(self._page())
         if self.render_mode == "rgb_array":
             return self.draw()
         if self.render_mode == "human":
-            picture = self.draw()
-            if self.window is None:
-                self.window = Window(picture.shape[1::-1], type(self).__name__, self.metadata["render_fps"])
-            self.window.show(picture)
+            self.show(self.draw())
         return None
-
-    def close(self) -> None:
-        """Closes the window, if there is one; rendering again opens a new one."""
-        if self.window is not None:
-            self.window.close()
-        self.window = None

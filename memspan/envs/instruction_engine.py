@@ -2,23 +2,24 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from gymnasium import spaces
 
-from memspan.envs import instruction_grammar as grammar
 from memspan.envs import instruction_kernel as kernel
 from memspan.envs.instruction import InstructionEnv
 from memspan.envs.instruction_grammar import SENTENCE_LENGTH, VOCABULARY, Kind
-from memspan.envs.instruction_rules import InstructionParameters, read_instructions
-from memspan.envs.vector_engine import Layout, VectorEngine
+from memspan.envs.instruction_rules import InstructionParameters, InstructionTask, read_instructions
+from memspan.envs.vector_arguments import Layout, Limits
+from memspan.envs.vector_engine import VectorEngine
 
 COLUMNS = ("step_count", "next_instruction", "received", "executed", "kind", "required_action")
 
 
-class InstructionVectorEnv(VectorEngine):
+class InstructionVectorEnv(InstructionTask, VectorEngine):
     """Streams of sentences side by side on one core, by the rules of `InstructionEnv`; see `VectorEngine`.
 
     Observations are `InstructionEnv`'s, (num_envs, W) int64. `infos["executed"]` (num_envs,) is the number of
@@ -27,8 +28,8 @@ class InstructionVectorEnv(VectorEngine):
     Args:
         num_envs: number of streams.
         num_instructions: instructions in an episode.
-        n_verbs: verbs in use, up to 12.
-        n_objects: objects in use, from 2 to 12.
+        num_verbs: verbs in use, up to 12.
+        num_objects: objects in use, from 2 to 12.
         num_characters: characters in use, from 2 to 12.
         min_gap: shortest time, in steps, from receiving an instruction to receiving the next.
         max_gap: longest such time, and the latest step at which the first instruction comes.
@@ -46,19 +47,16 @@ class InstructionVectorEnv(VectorEngine):
         ValueError: a parameter is outside its limits.
     """
 
-    metadata: dict[str, Any] = VectorEngine.metadata | {
-        "render_modes": ["rgb_array", "ansi"],
-        "render_fps": InstructionEnv.metadata["render_fps"],
-    }
-    told = ("executed",)
+    metadata: dict[str, Any] = InstructionEnv.metadata | VectorEngine.metadata
+    info_names: ClassVar[tuple[str, ...]] = ("executed",)
 
     def __init__(
         self,
         num_envs: int = 1,
         *,
         num_instructions: int = 3,
-        n_verbs: int = 6,
-        n_objects: int = 6,
+        num_verbs: int = 6,
+        num_objects: int = 6,
         num_characters: int = 4,
         min_gap: int = 1,
         max_gap: int = 12,
@@ -72,10 +70,10 @@ class InstructionVectorEnv(VectorEngine):
         render_mode: str | None = None,
     ) -> None:
         # Written out, because command lines make their flags of this signature.
-        self.parameters = p = InstructionParameters(
+        p = InstructionParameters(
             num_instructions=num_instructions,
-            n_verbs=n_verbs,
-            n_objects=n_objects,
+            num_verbs=num_verbs,
+            num_objects=num_objects,
             num_characters=num_characters,
             min_gap=min_gap,
             max_gap=max_gap,
@@ -89,14 +87,14 @@ class InstructionVectorEnv(VectorEngine):
         )
         sentences = spaces.MultiDiscrete([len(VOCABULARY)] * SENTENCE_LENGTH)
         super().__init__(num_envs, sentences, p.num_actions, render_mode)
-        self.vocabulary = VOCABULARY
+        self._take(p)
         self._state = np.zeros((self.num_envs, 6), dtype=np.int64)
         self._instructions = np.zeros((self.num_envs, p.num_instructions), dtype=np.int64)
         self._due = np.zeros_like(self._instructions)
         self._sentences = np.zeros((self.num_envs, SENTENCE_LENGTH + 1), dtype=np.int64)
         self._limits = np.array(
             [
-                *(p.num_instructions, p.n_verbs, p.n_objects, p.num_characters, p.num_actions),
+                *(p.num_instructions, p.num_verbs, p.num_objects, p.num_characters, p.num_actions),
                 *(p.min_gap, p.max_gap, p.min_delay, p.max_delay, *p.thresholds()),
             ],
             dtype=np.int64,
@@ -105,15 +103,6 @@ class InstructionVectorEnv(VectorEngine):
         self._pay = np.zeros(len(Kind))
         self._pay[Kind.JOB] = p.job_reward
         self._pay[Kind.MOMENT] = 1 / p.num_instructions
-        self._painter: InstructionEnv | None = None
-
-    def decode(self, observations: npt.NDArray[np.int64]) -> str | list[str]:
-        """The sentence of one observation (W,), or a list of the sentences of many (N, W)."""
-        return grammar.decode(observations)
-
-    def action_meaning(self, action: int) -> str:
-        """What an action does: "wait", or the likes of "paint the bench"."""
-        return grammar.action_meaning(action, self.parameters.n_objects)
 
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
         asked = read_instructions(options, self.parameters, self._shape)
@@ -165,7 +154,7 @@ class InstructionVectorEnv(VectorEngine):
         )
         return ended
 
-    def get_state(self) -> dict[str, npt.NDArray[np.int64]]:
+    def get_state(self) -> Layout:
         """The oracle; see `InstructionEnv.get_state`.
 
         Returns:
@@ -175,7 +164,7 @@ class InstructionVectorEnv(VectorEngine):
         state = {field: self._state[:, column].copy() for column, field in enumerate(COLUMNS)}
         received = state["received"][:, None]
         # (num_envs, num_instructions): places of the instructions that are pending, and 0 behind them.
-        places = state["executed"][:, None] + np.arange(self.parameters.num_instructions)
+        places = state["executed"][:, None] + np.arange(self.num_instructions)
         there = places < received
         pending = np.take_along_axis(self._instructions, np.where(there, places, 0), axis=1) * there
         return state | {
@@ -185,51 +174,36 @@ class InstructionVectorEnv(VectorEngine):
             "pending": pending,
         }
 
-    def set_state(self, state: Mapping[str, npt.ArrayLike]) -> npt.NDArray[np.int64]:
-        """Puts every environment where `state`, as `get_state` gives it, says; random streams go on as they
-        were. `pending` follows from the other fields and is not read.
-
-        Returns:
-            What is heard there, (num_envs, W).
-
-        Raises:
-            ValueError: a field is missing, unknown, of a wrong shape or outside its limits; nothing was
-                changed.
-        """
-        old = self.get_state()
-        if set(state) != set(old):
-            raise ValueError(f"state must have the fields {', '.join(old)}, got {', '.join(state)}")
-        new = {field: np.asarray(values) for field, values in state.items()}
-        p = self.parameters
-        highest = {
-            "received": p.num_instructions,
-            "executed": np.minimum(new["received"], p.num_instructions - 1),
-            "kind": len(Kind) - 1,
-            "required_action": p.num_actions - 1,
-            "sentence": len(VOCABULARY) - 1,
-            "instructions": p.num_actions - 1,
+    def _state_limits(self, state: Layout) -> Limits:
+        p, kind, received = self.parameters, state["kind"], state["received"]
+        # What is heard as an instruction has been received, and at a moment one is still to be executed.
+        pending = np.isin(kind, (Kind.INSTRUCTION, Kind.MOMENT))
+        acts = np.isin(kind, (Kind.JOB, Kind.MOMENT)).astype(np.int64)
+        given = np.arange(self.num_instructions) < received[:, None]  # (num_envs, num_instructions)
+        return {
+            "step_count": (0, p.longest_episode - 1),
+            "next_instruction": (0, p.longest_episode + p.max_gap),
+            "kind": (0, len(Kind) - 1),
+            "received": (pending.astype(np.int64), p.num_instructions),
+            "executed": (0, np.minimum(received - pending, p.num_instructions - 1)),
+            "required_action": (acts, acts * (p.num_actions - 1)),
+            "sentence": (0, len(VOCABULARY) - 1),
+            "instructions": (given.astype(np.int64), p.num_actions - 1),
+            "due": (0, p.longest_episode + p.max_delay),
+            # Follows from the other fields, and is not read.
+            "pending": (0, p.num_actions - 1),
         }
-        for field, values in new.items():
-            if values.dtype.kind not in "iu" or values.shape != old[field].shape:
-                raise ValueError(
-                    f"state[{field!r}] must be integers of shape {old[field].shape}, "
-                    f"got {values.dtype} of shape {values.shape}"
-                )
-            # Steps have no highest value.
-            most = highest.get(field, np.iinfo(np.int64).max)
-            for i in np.flatnonzero(((values < 0) | (values > most)).reshape(self.num_envs, -1).any(axis=1)):
-                limit = np.broadcast_to(most, values.shape[:1])[i]
-                raise ValueError(
-                    f"state[{field!r}] must be from 0 to {limit}, got {values[i]} for environment {i}"
-                )
-        self._state[:] = np.stack([new[field] for field in COLUMNS], axis=1)
-        self._instructions[:] = new["instructions"]
-        self._due[:] = new["due"]
-        self._sentences[:, :SENTENCE_LENGTH] = new["sentence"]
-        return self._observe()
 
-    def _draw(self, i: int) -> npt.NDArray[np.uint8] | str:
-        if self._painter is None:
-            self._painter = InstructionEnv(**asdict(self.parameters))
-        self._painter.set_state({field: values[i] for field, values in self.get_state().items()})
-        return self._painter.text() if self.render_mode == "ansi" else self._painter.draw()
+    def _put_state(self, state: Layout) -> None:
+        self._state[:] = np.stack([state[field] for field in COLUMNS], axis=1)
+        self._instructions[:] = state["instructions"]
+        self._due[:] = state["due"]
+        self._sentences[:, :SENTENCE_LENGTH] = state["sentence"]
+
+    @cached_property
+    def _painter(self) -> InstructionEnv:
+        return InstructionEnv(render_mode=self.render_mode, **asdict(self.parameters))
+
+    def _render_one(self, state: Layout) -> Any:
+        self._painter.set_state(state)
+        return self._painter.render()

@@ -164,9 +164,9 @@ def decode(observation: npt.NDArray[np.int64]) -> str | list[str]:
     return " ".join(VOCABULARY[number] for number in observation if number)
 
 
-def action_meaning(action: int, n_objects: int) -> str:
+def action_meaning(action: int, num_objects: int) -> str:
     """What an action does: "wait", or the likes of "paint the bench"."""
     if action == 0:
         return "wait"
-    verb, thing = divmod(int(action) - 1, n_objects)
+    verb, thing = divmod(int(action) - 1, num_objects)
     return f"{VERBS[verb]} the {OBJECTS[thing]}"

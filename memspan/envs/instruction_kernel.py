@@ -46,7 +46,7 @@ from memspan.envs.kernels import (
 STEP_COUNT, NEXT, RECEIVED, EXECUTED, KIND, REQUIRED = range(6)
 
 # Places of the limits. The thresholds part the range of 32 bits among the distractions.
-NUM_INSTRUCTIONS, N_VERBS, N_OBJECTS, NUM_CHARACTERS, NUM_ACTIONS = range(5)
+NUM_INSTRUCTIONS, NUM_VERBS, NUM_OBJECTS, NUM_CHARACTERS, NUM_ACTIONS = range(5)
 MIN_GAP, MAX_GAP, MIN_DELAY, MAX_DELAY, THRESHOLD_0, THRESHOLD_1, THRESHOLD_2 = range(5, 12)
 
 JOB, INSTRUCTION, MOMENT = int(Kind.JOB), int(Kind.INSTRUCTION), int(Kind.MOMENT)
@@ -90,18 +90,18 @@ def _say(
     other = character + away
     if other >= limits[NUM_CHARACTERS]:
         other -= limits[NUM_CHARACTERS]
-    verb = below(next_bits(rng, i), limits[N_VERBS])
-    thing = below(next_bits(rng, i), limits[N_OBJECTS])
+    verb = below(next_bits(rng, i), limits[NUM_VERBS])
+    thing = below(next_bits(rng, i), limits[NUM_OBJECTS])
     if asked > 0:
-        verb = (asked - 1) // limits[N_OBJECTS]
-        thing = (asked - 1) % limits[N_OBJECTS]
+        verb = (asked - 1) // limits[NUM_OBJECTS]
+        thing = (asked - 1) % limits[NUM_OBJECTS]
     for p in range(templates.shape[1]):
         sentences[i, p] = templates[template, p]
     sentences[i, slots[template, 0]] = FIRST_CHARACTER + character
     sentences[i, slots[template, 1]] = FIRST_CHARACTER + other
     sentences[i, slots[template, 2]] = FIRST_VERB + verb
     sentences[i, slots[template, 3]] = FIRST_OBJECT + thing
-    action: int = 1 + verb * limits[N_OBJECTS] + thing
+    action: int = 1 + verb * limits[NUM_OBJECTS] + thing
     return action
 
 

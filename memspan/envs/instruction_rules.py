@@ -1,4 +1,4 @@
-"""What both forms of Instruction share: parameters with their limits, and instructions to order.
+"""What both forms of Instruction share: parameters with their limits, words, and instructions to order.
 
 The form to read (`instruction.py`) and the engine (`instruction_kernel.py`) each spell out on their own what
 is said when, what is right and what it pays, so that comparing them means something.
@@ -6,13 +6,14 @@ is said when, what is right and what it pays, so that comparing them means somet
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from memspan.envs.instruction_grammar import CHARACTERS, OBJECTS, VERBS
+from memspan.envs import instruction_grammar as grammar
+from memspan.envs.instruction_grammar import CHARACTERS, OBJECTS, VERBS, VOCABULARY
 from memspan.envs.vector_arguments import is_integer
 
 
@@ -26,9 +27,9 @@ class InstructionParameters:
 
     num_instructions: int = 3
     """Instructions in an episode."""
-    n_verbs: int = 6
+    num_verbs: int = 6
     """Verbs in use: the first of the list."""
-    n_objects: int = 6
+    num_objects: int = 6
     """Objects in use: the first of the list."""
     num_characters: int = 4
     """Characters in use: the first of the list."""
@@ -54,8 +55,8 @@ class InstructionParameters:
     def __post_init__(self) -> None:
         limits = {
             "num_instructions": (1, math.inf),
-            "n_verbs": (1, len(VERBS)),
-            "n_objects": (2, len(OBJECTS)),
+            "num_verbs": (1, len(VERBS)),
+            "num_objects": (2, len(OBJECTS)),
             "num_characters": (2, len(CHARACTERS)),
             "min_gap": (1, math.inf),
             "max_gap": (self.min_gap, math.inf),
@@ -84,7 +85,7 @@ class InstructionParameters:
     @property
     def num_actions(self) -> int:
         """Waiting, and every verb with every object."""
-        return 1 + self.n_verbs * self.n_objects
+        return 1 + self.num_verbs * self.num_objects
 
     @property
     def longest_episode(self) -> int:
@@ -102,6 +103,39 @@ class InstructionParameters:
         """
         total = sum(self.shares)
         return [round(sum(self.shares[:end]) / total * 2**32) for end in (1, 2, 3)]
+
+
+class InstructionTask:
+    """What both forms tell of themselves: their settings, and what words and actions mean."""
+
+    num_instructions: int
+    num_verbs: int
+    num_objects: int
+    num_characters: int
+    min_gap: int
+    max_gap: int
+    min_delay: int
+    max_delay: int
+    share_others: float
+    share_acting: float
+    share_scenery: float
+    share_jobs: float
+    job_reward: float
+
+    vocabulary = VOCABULARY
+
+    def _take(self, parameters: InstructionParameters) -> None:
+        """Makes every parameter an attribute of the environment, as settings of other tasks are."""
+        self.parameters = parameters
+        vars(self).update(asdict(parameters))
+
+    def decode(self, observations: npt.NDArray[np.int64]) -> str | list[str]:
+        """The sentence of one observation (W,), or a list of the sentences of many (N, W)."""
+        return grammar.decode(observations)
+
+    def action_meaning(self, action: int) -> str:
+        """What an action does: "wait", or the likes of "paint the bench"."""
+        return grammar.action_meaning(action, self.num_objects)
 
 
 def read_instructions(
@@ -128,7 +162,7 @@ def read_instructions(
         return None
     value = options["instructions"]
     count = parameters.num_instructions
-    verbs, objects = VERBS[: parameters.n_verbs], OBJECTS[: parameters.n_objects]
+    verbs, objects = VERBS[: parameters.num_verbs], OBJECTS[: parameters.num_objects]
     problem = ValueError(
         f"options['instructions'] must be {count} pairs of one of {', '.join(verbs)} and one of "
         f"{', '.join(objects)}, or {count} actions from 1 to {parameters.num_actions - 1}, got {value!r}"

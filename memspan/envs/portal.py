@@ -5,23 +5,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from gymnasium import spaces
-from minigrid.core.constants import DIR_TO_VEC
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Door, Floor
 
 from memspan.envs.centred_view import CentredViewEnv
-from memspan.envs.corridor_rules import CorridorActions
-from memspan.envs.portal_render import draw_portal
-from memspan.envs.portal_rules import (
-    DOORS,
-    FLOORS,
-    SIDES,
-    check_layout,
-    check_parameters,
-    floor_digits,
-)
+from memspan.envs.portal_render import draw_portal, rooms_text
+from memspan.envs.portal_rules import DOORS, LABELS, SIDES, check_layout, check_parameters
+from memspan.envs.vector_arguments import Layout
 
 
 class PortalEnv(CentredViewEnv):
@@ -70,17 +61,22 @@ class PortalEnv(CentredViewEnv):
     The episode terminates when the last room is reached, and, as a failure, with the mistake number
     `max_mistakes_per_room` in the same room. It is truncated after `max_steps` steps.
 
+    ## Options
+
+    `reset(options=...)` fixes `right_door`, `red_door` or both for the episode: "west" or "east" for every
+    room but the last.
+
     ## Registered Configurations
 
     - `memspan/Portal-v0`: 10 rooms.
     - `memspan/PortalLong-v0`: 50 rooms.
-    - `memspan/PortalLabelled-v0`: 10 rooms that show their number.
+    - `memspan/PortalLabelled-v0`: 10 rooms that show which they are.
 
     Args:
-        num_rooms: rooms, the first and the last included; at least 2.
+        num_rooms: rooms, the first and the last included; at least 2, and at most 51 with `room_labels`.
         room_size: cells inside a room, along one side; odd, at least 3.
         view_size: 3, 5 or 7.
-        room_labels: show the number of the room in the colours of its floor.
+        room_labels: show which room it is by the pattern of its floor.
         max_mistakes_per_room: the episode fails with that many; None: no such limit.
         max_steps: steps until truncation, at least what perfect memory can need; None: twice that.
         **kwargs: MiniGrid's own: `render_mode`, `highlight`, `tile_size`, `agent_pov`, `screen_size`.
@@ -107,8 +103,6 @@ class PortalEnv(CentredViewEnv):
         self.room_labels = room_labels
         self.max_mistakes_per_room = max_mistakes_per_room
         self._middle = (1 + room_size // 2, 1 + room_size // 2)
-        self._asked: dict[str, npt.NDArray[np.int64]] = {}
-        self._outcome = ""
         super().__init__(
             mission_space=MissionSpace(mission_func=self._gen_mission),
             width=room_size + 2,
@@ -117,31 +111,13 @@ class PortalEnv(CentredViewEnv):
             agent_view_size=view_size,
             **kwargs,
         )
-        self.actions = CorridorActions  # type: ignore[assignment]
-        self.action_space = spaces.Discrete(len(CorridorActions))
 
     @staticmethod
     def _gen_mission() -> str:
         return "find the way through all rooms"
 
-    def reset(  # type: ignore[override]
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Starts an episode.
-
-        Args:
-            seed: seeds the layouts from here on; None goes on with the present stream.
-            options: fixes `right_door`, `red_door` or both for this episode: "west" or "east" for every room
-                but the last.
-
-        Raises:
-            ValueError: `options` holds an unknown field or a value that is not allowed.
-        """
-        self._asked = check_layout(options, self.num_rooms)
-        self._outcome = ""
-        self.step_count = 0
-        observation, info = super().reset(seed=seed)
-        return observation, info
+    def _read_options(self, options: Mapping[str, Any] | None) -> Layout:
+        return dict(check_layout(options, self.num_rooms))
 
     def _gen_grid(self, width: int, height: int) -> None:
         # Both are drawn whatever the options say, so that asking for one leaves the other's draws alone.
@@ -161,33 +137,20 @@ class PortalEnv(CentredViewEnv):
         self.grid = Grid(self.width, self.height)
         self.grid.wall_rect(0, 0, self.width, self.height)
         if room == 0 or self.room_labels:
-            digits = floor_digits(room)
+            label = LABELS[room]
             for x in range(self.room_size):
                 for y in range(self.room_size):
-                    # Four digits in every square of two by two, so that some view always holds all.
-                    digit = digits[x % 2 + 2 * (y % 2)]
-                    self.grid.set(1 + x, 1 + y, Floor(FLOORS[digit]))
+                    place = {"plain": 0, "checkerboard": x + y, "rows": y, "columns": x}[label.pattern]
+                    self.grid.set(1 + x, 1 + y, Floor(label.colours[place % 2]))
         if room < self.num_rooms - 1:
             columns = {"west": 0, "east": self.width - 1}
             for side, column in columns.items():
                 is_red = SIDES[self.red_door[room]] == side
                 self.grid.set(column, self._middle[1], Door(DOORS[0] if is_red else DOORS[1]))
 
-    def step(  # type: ignore[override]
-        self, action: Any
-    ) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
-        """Moves the agent by one cell, or through a door into the middle of another room.
-
-        Raises:
-            ValueError: `action` is not 0, 1, 2 or 3.
-        """
-        if not self.action_space.contains(action):
-            raise ValueError(f"action must be 0, 1, 2 or 3, got {action!r}")
-        self.step_count += 1
-        dx, dy = DIR_TO_VEC[int(action)]
-        target = int(self.agent_pos[0] + dx), int(self.agent_pos[1] + dy)
+    def _move(self, target: tuple[int, int]) -> tuple[float, str, dict[str, Any]]:
         cell = self.grid.get(*target)
-        reward, success, failed = 0.0, False, False
+        reward, outcome = 0.0, ""
         if isinstance(cell, Door):
             side = "west" if target[0] == 0 else "east"
             room = self.room
@@ -196,25 +159,17 @@ class PortalEnv(CentredViewEnv):
                 if self.room == self.rooms_reached:
                     self.rooms_reached += 1
                     reward = 1.0
-                success = self.room == self.num_rooms - 1
+                if self.room == self.num_rooms - 1:
+                    outcome = "last room reached"
             else:
                 self.mistakes[room] += 1
-                failed = self.mistakes[room] == self.max_mistakes_per_room
+                if self.mistakes[room] == self.max_mistakes_per_room:
+                    outcome = "too many mistakes"
                 self._enter(0)
         elif cell is None or cell.can_overlap():
             self.agent_pos = target
-        terminated = success or failed
-        truncated = not terminated and self.step_count >= self.max_steps
-
-        if terminated or truncated:
-            self._outcome = (
-                "last room reached" if success else "too many mistakes" if failed else "out of time"
-            )
-        if self.render_mode == "human":
-            self.render()
-        observation = self.gen_obs()  # type: ignore[no-untyped-call]
-        info = {"success": success, "rooms_reached": self.rooms_reached}
-        return observation, reward, terminated, truncated, info
+        success = self.room == self.num_rooms - 1
+        return reward, outcome, {"success": success, "rooms_reached": self.rooms_reached}
 
     def get_state(self) -> dict[str, Any]:
         """The whole state, and with it what has to be remembered: `right_door` of the rooms passed, `room`.
@@ -264,3 +219,7 @@ class PortalEnv(CentredViewEnv):
             mistakes=self.mistakes,
             title=self.title(),
         )
+
+    def draw_text(self) -> list[str]:
+        """Draws the same as lines for a terminal."""
+        return [*super().draw_text(), "", *rooms_text(self.room, self.rooms_reached, self.mistakes)]

@@ -1,7 +1,7 @@
 """Numba kernels of Portal's engine.
 
 Letters: N environments, R rooms, S size of a room, V view size, P = V * V * 3 bytes of a view, F floors: 2
-(first room, others), or R where every room shows its number.
+(first room, others), or R where every room has a floor of its own.
 
 - state (N, 5 + 3 (R - 1)) int64: the columns below, then for all rooms but the last their right doors,
   their red doors (0 west, 1 east), and their mistakes. One array, because each array costs a call time.
@@ -27,7 +27,7 @@ from memspan.envs.kernels import (
     any_outside,
     next_bits,
 )
-from memspan.envs.portal_rules import DOORS, FLOORS, floor_digits
+from memspan.envs.portal_rules import DOORS, LABELS
 
 ROOM, X, Y, STEP_COUNT, REACHED = range(5)
 FIRST = 5
@@ -56,9 +56,15 @@ def build_views(num_rooms: int, room_size: int, view_size: int, room_labels: boo
         inside = world[:, half : half + room_size, half : half + room_size]
         inside[...] = empty
         if floor == 0 or room_labels:
-            for digit, number in enumerate(floor_digits(floor)):
-                colour = COLOR_TO_IDX[FLOORS[number]]
-                inside[:, digit % 2 :: 2, digit // 2 :: 2] = (OBJECT_TO_IDX["floor"], colour, 0)
+            pattern, colours = LABELS[floor]
+            first, second = ((OBJECT_TO_IDX["floor"], COLOR_TO_IDX[colour], 0) for colour in colours)
+            inside[...] = first
+            if pattern == "rows":
+                inside[:, :, 1::2] = second
+            elif pattern == "columns":
+                inside[:, 1::2] = second
+            elif pattern == "checkerboard":
+                inside[:, 1::2, ::2] = inside[:, ::2, 1::2] = second
         west, east = half - 1, half + room_size
         world[0, west, half + middle] = world[1, east, half + middle] = red
         world[0, east, half + middle] = world[1, west, half + middle] = blue
@@ -69,7 +75,7 @@ def build_views(num_rooms: int, room_size: int, view_size: int, room_labels: boo
 
 
 @njit(cache=True, inline="always")
-def _draw(state: I64, rng: U64, i: int, middle: int) -> None:
+def _begin(state: I64, rng: U64, i: int, middle: int) -> None:
     rooms = (state.shape[1] - FIRST) // 3
     bits = uint64(0)
     for k in range(rooms):
@@ -101,7 +107,7 @@ def draw_layouts(state: I64, rng: U64, middle: int, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
     for i in range(state.shape[0]):
         if mask[i]:
-            _draw(state, rng, i, middle)
+            _begin(state, rng, i, middle)
 
 
 @njit(cache=True)
@@ -189,6 +195,6 @@ def step(
         if terminated or truncated:
             ended += 1
             _observe(state, views, final, i)
-            _draw(state, rng, i, middle)
+            _begin(state, rng, i, middle)
         _observe(state, views, now, i)
     return ended

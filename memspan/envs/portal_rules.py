@@ -5,13 +5,14 @@ on their own, so that comparing them means something.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from memspan.envs.corridor_rules import VIEW_SIZES
-from memspan.envs.vector_arguments import is_integer
+from memspan.envs.moves import check_view_size
+from memspan.envs.vector_arguments import check_bool, is_integer
 
 DOORS = ("red", "blue")
 """Colours of a room's two doors; states hold the position in this tuple."""
@@ -20,9 +21,27 @@ SIDES = ("west", "east")
 """Walls that doors are in; states hold the position in this tuple."""
 
 FLOORS = ("green", "yellow", "purple", "grey", "red", "blue")
-"""Colours of floors, by digit; the first room's are green."""
+"""Colours of floors; the first room's is green."""
 
-N_DIGITS = 4
+
+class Label(NamedTuple):
+    """What a floor looks like: one colour, or two that alternate."""
+
+    pattern: Literal["plain", "checkerboard", "rows", "columns"]
+    colours: tuple[str, str]
+
+
+# Told apart by any two by two cells, and no pattern is another one that is shifted or has its colours
+# swapped. So every view of a room shows which room it is.
+LABELS = (
+    *(Label("plain", (colour, colour)) for colour in FLOORS),
+    *(
+        Label(pattern, pair)
+        for pair in combinations(FLOORS, 2)
+        for pattern in ("checkerboard", "rows", "columns")
+    ),
+)
+"""By room."""
 
 
 def check_parameters(
@@ -40,14 +59,12 @@ def check_parameters(
     """
     if not is_integer(num_rooms) or num_rooms < 2:
         raise ValueError(f"num_rooms must be an integer >= 2, got {num_rooms!r}")
-    if room_labels and num_rooms > len(FLOORS) ** N_DIGITS:
-        raise ValueError(
-            f"num_rooms must be at most {len(FLOORS) ** N_DIGITS} with room_labels, got {num_rooms!r}"
-        )
+    check_bool("room_labels", room_labels)
+    if room_labels and num_rooms > len(LABELS):
+        raise ValueError(f"num_rooms must be at most {len(LABELS)} with room_labels, got {num_rooms!r}")
     if not is_integer(room_size) or room_size < 3 or room_size % 2 == 0:
         raise ValueError(f"room_size must be an odd integer >= 3, got {room_size!r}")
-    if view_size not in VIEW_SIZES:
-        raise ValueError(f"view_size must be 3, 5 or 7, got {view_size!r}")
+    check_view_size(view_size)
     if max_mistakes_per_room is not None and (
         not is_integer(max_mistakes_per_room) or max_mistakes_per_room < 1
     ):
@@ -79,11 +96,6 @@ def most_steps(num_rooms: int, room_size: int) -> int:
     return visits * steps_per_room(room_size)
 
 
-def floor_digits(room: int) -> list[int]:
-    """The `N_DIGITS` digits of a room's number, lowest first: what `room_labels` shows."""
-    return [room // len(FLOORS) ** digit % len(FLOORS) for digit in range(N_DIGITS)]
-
-
 def check_layout(
     options: Mapping[str, Any] | None, num_rooms: int, shape: tuple[int, ...] = ()
 ) -> dict[str, npt.NDArray[np.int64]]:
@@ -110,9 +122,7 @@ def check_layout(
         if not np.all(np.isin(given, SIDES)):
             raise ValueError(f"options[{field!r}] must be 'west' or 'east' for every room, got {value!r}")
         if given.shape not in (wanted, wanted[len(shape) :]):
-            raise ValueError(
-                f"options[{field!r}] must be of shape {wanted[len(shape) :]} or {wanted}, "
-                f"got shape {given.shape}"
-            )
+            shapes = " or ".join(dict.fromkeys(map(str, (wanted[len(shape) :], wanted))))
+            raise ValueError(f"options[{field!r}] must be of shape {shapes}, got shape {given.shape}")
         layout[field] = np.broadcast_to(given == SIDES[1], wanted).astype(np.int64)
     return layout

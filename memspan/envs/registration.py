@@ -1,11 +1,13 @@
 """Ids of the environments, in one table, and their registration with Gymnasium."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import register
 from minigrid.wrappers import ImgObsWrapper
 
+from memspan.envs.centred_view import CentredViewEnv
 from memspan.envs.corridor import CorridorEnv
 from memspan.envs.portal import PortalEnv
 
@@ -34,14 +36,18 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 """Every id and what `gymnasium.register` is told about it."""
 
 
-def make_corridor(**kwargs: Any) -> gym.Env[Any, Any]:
-    """`CorridorEnv` with the image alone as its observation, as the engine has it."""
-    return ImgObsWrapper(CorridorEnv(**kwargs))  # type: ignore[no-untyped-call]
+def with_images(form: type[CentredViewEnv]) -> Callable[..., gym.Env[Any, Any]]:
+    """A maker of the form to read with the image alone as its observation, as the engine has it."""
+
+    def make(**kwargs: Any) -> gym.Env[Any, Any]:
+        return ImgObsWrapper(form(**kwargs))  # type: ignore[no-untyped-call]
+
+    return make
 
 
-def make_portal(**kwargs: Any) -> gym.Env[Any, Any]:
-    """`PortalEnv` with the image alone as its observation, as the engine has it."""
-    return ImgObsWrapper(PortalEnv(**kwargs))  # type: ignore[no-untyped-call]
+# By name, because specs that are written to JSON name their entry points.
+make_corridor = with_images(CorridorEnv)
+make_portal = with_images(PortalEnv)
 
 
 def register_envs() -> None:

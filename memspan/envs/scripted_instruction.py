@@ -44,12 +44,12 @@ _BY_SHAPE = {encode(_shape(template)).tobytes(): y for y, (_, template) in enume
 _VERB_PLACES, _OBJECT_PLACES = _places("{verb}"), _places("{object}")
 
 
-def read_sentences(observations: Integers, n_objects: int) -> tuple[Integers, Integers]:
+def read_sentences(observations: Integers, num_objects: int) -> tuple[Integers, Integers]:
     """Understands sentences.
 
     Args:
         observations: (N, W).
-        n_objects: objects in use, which the numbers of the actions depend on.
+        num_objects: objects in use, which the numbers of the actions depend on.
 
     Returns:
         kinds (N,), and actions (N,) that the sentences are about; those mean nothing where there is no verb.
@@ -64,7 +64,7 @@ def read_sentences(observations: Integers, n_objects: int) -> tuple[Integers, In
     rows = np.arange(len(observations))
     verb = observations[rows, _VERB_PLACES[template]] - WORD_IDS[VERBS[0]]
     thing = observations[rows, _OBJECT_PLACES[template]] - WORD_IDS[OBJECTS[0]]
-    return _KINDS[template], 1 + verb * n_objects + thing
+    return _KINDS[template], 1 + verb * num_objects + thing
 
 
 class ScriptedInstructionPolicy:
@@ -74,12 +74,12 @@ class ScriptedInstructionPolicy:
     it was told more than that many steps ago, and then takes the oldest that it still knows, or waits.
 
     Args:
-        n_objects: the environment's, which the numbers of the actions depend on.
+        num_objects: the environment's, which the numbers of the actions depend on.
         horizon: steps; None never forgets.
     """
 
-    def __init__(self, n_objects: int = 6, horizon: int | None = None) -> None:
-        self.n_objects = n_objects
+    def __init__(self, num_objects: int = 6, horizon: int | None = None) -> None:
+        self.num_objects = num_objects
         self.horizon = horizon
         self.now = 0
         self.pending: list[deque[tuple[int, int]]] = []
@@ -101,7 +101,7 @@ class ScriptedInstructionPolicy:
         for i in np.flatnonzero(episode_starts):
             self.pending[i].clear()
         self.now += 1
-        kinds, told = read_sentences(sentences, self.n_objects)
+        kinds, told = read_sentences(sentences, self.num_objects)
         actions = np.where(kinds == Kind.JOB, told, 0)
         for i in np.flatnonzero(kinds == Kind.INSTRUCTION):
             self.pending[i].append((self.now, int(told[i])))

@@ -1,15 +1,28 @@
-"""What every engine's `reset` has to read: seeds and masks, one per environment."""
+"""What environments are given: integers and flags, and, one per environment, seeds, masks and states."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+Layout = dict[str, npt.NDArray[Any]]
+Limits = Mapping[str, tuple[npt.ArrayLike, npt.ArrayLike]]
+
 
 def is_integer(value: object) -> bool:
     """True for Python's and NumPy's integers, and False for a bool, which Python counts among them."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def check_bool(name: str, value: object) -> None:
+    """Checks a setting that is on or off.
+
+    Raises:
+        ValueError: it is neither True nor False.
+    """
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def read_seeds(
@@ -54,3 +67,45 @@ def read_mask(mask: Any, num_envs: int) -> npt.NDArray[np.bool_]:
             f"got {mask!r}"
         )
     return np.ascontiguousarray(given)
+
+
+def read_state(
+    state: Mapping[str, npt.ArrayLike], like: Layout, limits_of: Callable[[Layout], Limits]
+) -> Layout:
+    """Checks what `set_state` was given.
+
+    Args:
+        state: integers by field.
+        like: a state with the fields and shapes that are wanted, environments first.
+        limits_of: gives the lowest and the highest value of the fields, in the order in which they are to be
+            checked, each to be broadcast to the field's shape. What it is given has the right fields and
+            shapes, so that a limit may depend on other fields.
+
+    Returns:
+        Copies of the fields, int64.
+
+    Raises:
+        ValueError: a field is missing, unknown, no integers, of another shape or outside its limits.
+    """
+    if set(state) != set(like):
+        raise ValueError(f"state must have the fields {', '.join(like)}, got {', '.join(state)}")
+    read: Layout = {}
+    for field, wanted in like.items():
+        given = np.asarray(state[field])
+        if given.dtype.kind not in "iu" or given.shape != wanted.shape:
+            raise ValueError(
+                f"state[{field!r}] must be integers of shape {wanted.shape}, "
+                f"got {given.dtype} of shape {given.shape}"
+            )
+        read[field] = given.astype(np.int64)
+    for field, limits in limits_of(read).items():
+        values = read[field]
+        lowest, highest = (np.broadcast_to(limit, values.shape) for limit in limits)
+        outside = np.argwhere((values < lowest) | (values > highest))
+        if len(outside):
+            at = tuple(outside[0])
+            raise ValueError(
+                f"state[{field!r}] must be from {lowest[at]} to {highest[at]}, got {values[at]} "
+                f"for environment {at[0]}"
+            )
+    return read

@@ -11,10 +11,9 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from memspan.envs import kernels
-from memspan.envs.vector_arguments import is_integer, read_mask, read_seeds
+from memspan.envs.vector_arguments import Layout, Limits, is_integer, read_mask, read_seeds, read_state
 
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
-Layout = dict[str, npt.NDArray[Any]]
 
 
 class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -40,10 +39,10 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
     """
 
     metadata: dict[str, Any] = {
-        "render_modes": ["rgb_array"],
+        "render_modes": ["rgb_array", "ansi"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
-    told: ClassVar[tuple[str, ...]] = ()
+    info_names: ClassVar[tuple[str, ...]] = ()
     """Names of what `infos` holds besides `success`: integers, one per environment."""
 
     def __init__(
@@ -65,7 +64,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         assert observation_space.dtype is not None
         self._shape = (self.num_envs,)
         self._obs_shape = (self.num_envs, *observation_space.shape)
-        self._told_shape = (len(self.told), self.num_envs)
+        self._told_shape = (len(self.info_names), self.num_envs)
         self._obs_dtype = np.dtype(observation_space.dtype)
         self._final_obs = np.zeros(self._obs_shape, self._obs_dtype)
         self._rng = np.array(
@@ -106,7 +105,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             obs: (N, ...) out.
             rewards: (N,) out.
             flags: (4, N) out, rows as in `kernels`.
-            told: (len(self.told), N) out.
+            told: (len(self.info_names), N) out, what `infos` holds besides `success`.
 
         Returns:
             The number of episodes that ended, whose last observations are in `self._final_obs` then; or
@@ -114,8 +113,39 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         """
 
     @abstractmethod
-    def _draw(self, i: int) -> Any:
-        """Renders environment i."""
+    def get_state(self) -> Layout:
+        """The oracle: the whole state, and with it what has to be remembered.
+
+        Returns:
+            Copies of the fields that the form to read gives, each with num_envs before its shape.
+        """
+
+    @abstractmethod
+    def _state_limits(self, state: Layout) -> Limits:
+        """Lowest and highest value of a state's fields, for `read_state`."""
+
+    @abstractmethod
+    def _put_state(self, state: Layout) -> None:
+        """Goes on from a state that has been checked."""
+
+    @abstractmethod
+    def _render_one(self, state: Layout) -> Any:
+        """Renders an environment whose state this is, as the form to read does."""
+
+    def set_state(self, state: Mapping[str, npt.ArrayLike]) -> npt.NDArray[Any]:
+        """Puts every environment where `state`, as `get_state` gives it, says.
+
+        Random streams go on as they were.
+
+        Returns:
+            What is observed there, (num_envs, ...).
+
+        Raises:
+            ValueError: a field is missing, unknown, of another shape or outside its limits; nothing was
+                changed.
+        """
+        self._put_state(read_state(state, self.get_state(), self._state_limits))
+        return self._observe()
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None
@@ -171,7 +201,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         told = np.empty(self._told_shape, INT64)
         ended = self._advance(actions, obs, rewards, flags, told)
         infos: dict[str, Any] = {"success": flags[kernels.SUCCESS], "_success": self._all}
-        for row, name in enumerate(self.told):
+        for row, name in enumerate(self.info_names):
             infos[name], infos[f"_{name}"] = told[row], self._all
         if ended:
             if ended == kernels.INVALID:
@@ -180,7 +210,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
                     f"actions must be from 0 to {self.num_actions - 1}, got {actions[i]} for environment {i}"
                 )
             done = flags[kernels.DONE]
-            final = {name: infos[name] for name in ("success", *self.told)}
+            final = {name: infos[name] for name in ("success", *self.info_names)}
             final |= {f"_{name}": done for name in final}
             infos["final_obs"] = self._final_obs.copy()
             infos["final_info"] = final
@@ -191,7 +221,11 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         """Draws every environment as the form to read does; None without a render mode."""
         if self.render_mode is None:
             return None
-        return tuple(self._draw(i) for i in range(self.num_envs))
+        state = self.get_state()
+        return tuple(
+            self._render_one({field: values[i] for field, values in state.items()})
+            for i in range(self.num_envs)
+        )
 
     def _observe(self) -> npt.NDArray[Any]:
         obs = np.empty(self._obs_shape, self._obs_dtype)

@@ -1,5 +1,7 @@
 """A window on the screen for `render_mode="human"`."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 import pygame
@@ -35,3 +37,23 @@ class Window:
     def close(self) -> None:
         """Closes the window."""
         pygame.quit()
+
+
+class HasWindow:
+    """An environment that can show its pictures in a window."""
+
+    metadata: dict[str, Any]
+    window: Any = None
+    """None, or the `Window` that is open."""
+
+    def show(self, picture: npt.NDArray[np.uint8]) -> None:
+        """Shows a picture (height, width, 3), in a new window if none is open."""
+        if self.window is None:
+            self.window = Window(picture.shape[1::-1], type(self).__name__, self.metadata["render_fps"])
+        self.window.show(picture)
+
+    def close(self) -> None:
+        """Closes the window, if there is one; rendering again opens a new one."""
+        if self.window is not None:
+            self.window.close()
+        self.window = None

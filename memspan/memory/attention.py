@@ -46,11 +46,20 @@ class AttentionLayer(nn.Module):
         n_frequencies: sines and cosines per head that tell distances apart.
         horizon: distance that the slowest of them still resolves.
         ff_factor: hidden units of the feed-forward layer in multiples of D.
+        copy_at_first: what is read is added as it was stored, until something else is learnt.
     """
 
     frequencies: Tensor
 
-    def __init__(self, width: int, n_heads: int, n_frequencies: int, horizon: int, ff_factor: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        n_heads: int,
+        n_frequencies: int,
+        horizon: int,
+        ff_factor: int,
+        copy_at_first: bool = False,
+    ) -> None:
         super().__init__()
         if width % n_heads:
             raise ValueError(f"n_heads={n_heads}: must divide the width {width}")
@@ -66,15 +75,16 @@ class AttentionLayer(nn.Module):
         self.out = nn.Linear(width, width)
         self.feed_forward = FeedForward(width, ff_factor)
         # Scores that differ enough at the start for one memory among hundreds to be found.
-        nn.init.xavier_uniform_(self.query.weight)
-        nn.init.xavier_uniform_(self.key.weight)
-        # What is read is a copy at first: out undoes value, so that a memory means to the layers above what it
-        # meant when it was new, and all that has to be learnt is where to look.
-        nn.init.orthogonal_(self.value.weight)
-        with torch.no_grad():
-            self.out.weight.copy_(self.value.weight.T)
-        for linear in (self.query, self.value, self.out):
-            nn.init.zeros_(linear.bias)
+        for linear in (self.query, self.key, self.value, self.out):
+            nn.init.xavier_uniform_(linear.weight)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        if copy_at_first:
+            # out undoes value: what is read means to the layers above what it meant when it was new, and all
+            # that has to be learnt is where to look.
+            nn.init.orthogonal_(self.value.weight)
+            with torch.no_grad():
+                self.out.weight.copy_(self.value.weight.T)
         nn.init.normal_(self.position_query.weight, std=0.01)
         nn.init.zeros_(self.position_query.bias)
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)

@@ -39,6 +39,8 @@ class TransformerConfig(MemoryConfig):
     """Hidden units of the feed-forward layers, in multiples of the width."""
     n_frequencies: int = 8
     """Sines and cosines that tell distances apart."""
+    copy_at_first: bool = False
+    """Start with attention that adds what it reads as it was stored."""
 
     def validate(self) -> None:
         for name in ("n_layers", "n_heads", "ff_factor", "n_frequencies"):
@@ -65,7 +67,9 @@ class SlotTransformer(Memory):
         self.n_layers = config.n_layers
         self.longest_distance = horizon
         self.layers = nn.ModuleList(
-            AttentionLayer(width, config.n_heads, config.n_frequencies, horizon, config.ff_factor)
+            AttentionLayer(
+                width, config.n_heads, config.n_frequencies, horizon, config.ff_factor, config.copy_at_first
+            )
             for _ in range(config.n_layers)
         )
         self.norm = nn.LayerNorm(width)

@@ -78,7 +78,7 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         memory_target=config.memory_target,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),
-        policy_kwargs={"width": config.width},
+        policy_kwargs={"width": config.width, "first_preference": config.first_preference},
         seed=spread_seed(config.seed),
         device=config.device,
     )

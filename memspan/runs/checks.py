@@ -116,7 +116,7 @@ _RULES: dict[str, Rule] = {
         ),
         _COUNT,
     ),
-    **dict.fromkeys(("learning_rate", "clip_range", "max_grad_norm"), _POSITIVE),
+    **dict.fromkeys(("learning_rate", "first_preference", "clip_range", "max_grad_norm"), _POSITIVE),
     **dict.fromkeys(
         ("final_learning_rate", "ent_coef", "vf_coef", "min_advantage_std", "memory_loss_coef"), _NOT_NEGATIVE
     ),

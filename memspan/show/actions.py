@@ -10,6 +10,8 @@ from typing import Any
 import gymnasium as gym
 from gymnasium import spaces
 
+from memspan.show.environments import TextEnvironment
+
 KEYS: dict[str, tuple[str, ...]] = {
     "left": ("left", "h", "a"),
     "right": ("right", "l", "d"),
@@ -41,7 +43,7 @@ def action_names(env: gym.Env[Any, Any]) -> list[str]:
         raise ValueError(f"env={env.spec.id if env.spec else env!s}: has no discrete actions, but {space}")
     numbers = range(int(space.start), int(space.start + space.n))
     inside: Any = env.unwrapped
-    if hasattr(inside, "action_meaning"):
+    if isinstance(inside, TextEnvironment):
         return [str(inside.action_meaning(number)) for number in numbers]
     if isinstance(names := getattr(inside, "actions", None), EnumMeta):
         known = {int(one.value): str(one.name) for one in names}  # type: ignore[var-annotated]
@@ -51,19 +53,27 @@ def action_names(env: gym.Env[Any, Any]) -> list[str]:
     return [str(number) for number in numbers]
 
 
-def keys_of_actions(names: Sequence[str]) -> dict[str, int]:
-    """Key -> position in `names`.
+def keys_of_actions(names: Sequence[str]) -> dict[str, int] | None:
+    """Key -> position in `names`; None if there are more actions than keys.
 
-    Names in `KEYS` have those keys, numbers their digit, and others a letter of their own or a digit.
+    Names in `KEYS` have those keys, names of one character that character, other words a letter of their own
+    or else any letter or digit that is free.
     """
+    lower = [name.lower() for name in names]
+    if any(name.isdigit() and len(name) > 1 for name in lower):
+        return None  # some numbers as they are and others as letters would confuse
     keys: dict[str, int] = {}
-    for place, name in enumerate(names):
-        for key in KEYS.get(name.lower(), (name,) if name.isdigit() else ()):
-            keys.setdefault(key, place)
-    for place, name in enumerate(names):
+    for place, name in enumerate(lower):
+        itself = (name,) if len(name) == 1 and name.isalnum() and name not in TAKEN else ()
+        for own in KEYS.get(name, itself):
+            keys.setdefault(own, place)
+    for place, name in enumerate(lower):
         if place not in keys.values():
-            free = [*(one for one in name.lower() if one.isalpha()), *string.digits, *string.ascii_lowercase]
-            keys[next(one for one in free if one not in keys and one not in TAKEN)] = place
+            letters = [*name, *string.digits, *string.ascii_lowercase]
+            free = (one for one in letters if one.isalnum() and one not in keys and one not in TAKEN)
+            if (key := next(free, None)) is None:
+                return None
+            keys[key] = place
     return keys
 
 

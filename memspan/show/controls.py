@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from memspan.show.actions import Commands, keys_in_words, keys_of_actions
+import gymnasium as gym
 
-Asked = int | Literal["quit", "restart"] | None
+from memspan.show.actions import Commands, action_names, keys_in_words, keys_of_actions
+from memspan.show.environments import TextEnvironment
+
+Request = int | Literal["quit", "restart"] | None
 """The number of an action, or what else was asked for."""
 
 
 class Controls(Protocol):
     """What stands between a keyboard and an environment."""
 
-    def press(self, key: str) -> Asked:
+    def press(self, key: str) -> Request:
         """What a key asks for, if anything yet."""
 
     def lines(self) -> list[str]:
@@ -26,15 +29,16 @@ class KeyControls:
 
     Args:
         names: of the actions.
+        keys: key -> position in `names`, from `keys_of_actions`.
         first: number of the first.
     """
 
-    def __init__(self, names: Sequence[str], first: int = 0) -> None:
-        self.keys = keys_of_actions(names)
+    def __init__(self, names: Sequence[str], keys: dict[str, int], first: int = 0) -> None:
+        self.keys = keys
         self.first = first
         self.help = keys_in_words(names, self.keys)
 
-    def press(self, key: str) -> Asked:
+    def press(self, key: str) -> Request:
         if key in ("q", "escape", "end"):
             return "quit"
         if key == "r":
@@ -60,7 +64,7 @@ class TextControls:
         self.typed = ""
         self.message = ""
 
-    def press(self, key: str) -> Asked:
+    def press(self, key: str) -> Request:
         if key in ("escape", "end"):
             return "quit"
         if key == "enter":
@@ -76,12 +80,13 @@ class TextControls:
             self.typed += key
         return None
 
-    def _send(self) -> Asked:
+    def _send(self) -> Request:
         typed, self.typed = self.typed, ""
-        if typed.strip() in ("q", "quit"):
-            return "quit"
-        if typed.strip() in ("r", "restart"):
-            return "restart"
+        match typed.strip():
+            case "q" | "quit":
+                return "quit"
+            case "r" | "restart":
+                return "restart"
         try:
             return self.first + self.commands.find(typed)
         except ValueError as error:
@@ -91,6 +96,20 @@ class TextControls:
     def lines(self) -> list[str]:
         hint = self.message
         if self.typed.strip() and not hint:
-            hint = self.commands.hint(self.typed) or "there is no such action"
+            hint = self.commands.hint(self.typed)
+            if not hint and not any(word.startswith(self.typed.strip()) for word in ("quit", "restart")):
+                hint = "there is no such action"
         waits = "" if self.commands.wait is None else "Enter alone waits   "
         return [f"> {self.typed}_", hint, f"Tab completes   {waits}r, Enter restart   q, Enter quit"]
+
+
+def controls_for(env: gym.Env[Any, Any]) -> Controls:
+    """Single keys for an environment's actions; typed text where they are sentences or more than keys.
+
+    Raises:
+        ValueError: actions are not discrete.
+    """
+    names = action_names(env)
+    first = int(env.action_space.start)  # type: ignore[attr-defined]
+    keys = None if isinstance(env.unwrapped, TextEnvironment) else keys_of_actions(names)
+    return TextControls(names, first) if keys is None else KeyControls(names, keys, first)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 
-from memspan.show.terminal import Terminal
-from memspan.show.window import Window
+from memspan.show.screen import Screen
 
 MOST_FPS, LEAST_FPS = 50.0, 0.2
 FASTER = 1.5
@@ -22,7 +21,7 @@ class Pace:
         self.fps = fps
         self.paused = False
 
-    def wait(self, screen: Window | Terminal, hold: float = 0.0) -> bool:
+    def wait(self, screen: Screen, hold: float = 0.0) -> bool:
         """Waits for the next step; False if there is to be none.
 
         Args:

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-try:
+from memspan.envs.ansi import AGENT_SIGNS
+
+if sys.platform != "win32":
     import termios
     import tty
-except ImportError:  # Windows: keys come by the line there
-    termios = None  # type: ignore[assignment]
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 ENTER_SCREEN, LEAVE_SCREEN = "\x1b[?1049h\x1b[?25l\x1b[2J", "\x1b[?25h\x1b[?1049l"
@@ -40,6 +40,10 @@ _NAMED = {
 }
 END = "end"
 """The key that is read when there will be no more: input has ended."""
+PRESENT_LINE = "> "
+"""What a page of Instruction has before the present sentence."""
+LEAST_ROWS = 4
+"""Rows of a drawing that lines of text below it leave room for: a title and the three around the agent."""
 ESCAPE_SECONDS = 0.05
 """How long the rest of an escape sequence may take; else the key was Escape itself."""
 
@@ -80,7 +84,20 @@ def fold(line: str, columns: int) -> list[str]:
     return pieces
 
 
-class Terminal:
+def around_agent(rows: Sequence[str], room: int) -> list[str]:
+    """As many rows as there is room for: the first, which may be a title, and those around the agent."""
+    signs = [sign.strip() for sign in AGENT_SIGNS]
+
+    def has_agent(row: str) -> bool:
+        return plain(row).startswith(PRESENT_LINE) or any(sign in row for sign in signs)
+
+    here = next((i for i, row in enumerate(rows) if has_agent(row)), 0)
+    kept = room - 1
+    start = max(min(here - kept // 2, len(rows) - kept), 1)
+    return [rows[0], *rows[start : start + kept]]
+
+
+class TerminalScreen:
     """Shows text in place of what was there, and reads keys; a context manager that leaves all as it was.
 
     Where output is no terminal, pictures follow each other as plain text; where input is none, its
@@ -89,9 +106,14 @@ class Terminal:
     Args:
         output: where to; None: standard output.
         input_: file descriptor of keys; None: standard input's.
+
+    Raises:
+        ValueError: Windows, whose terminals give their keys in a way of their own.
     """
 
     def __init__(self, output: TextIO | None = None, input_: int | None = None) -> None:
+        if sys.platform == "win32":
+            raise ValueError("render='ansi': keys cannot be read from terminals of Windows; must be 'window'")
         self.output = output or sys.stdout
         self.input = sys.stdin.fileno() if input_ is None else input_
         self.is_terminal = self.output.isatty()
@@ -103,8 +125,8 @@ class Terminal:
         self._waiting = ""
         self._ended = False
 
-    def __enter__(self) -> Terminal:
-        if termios is not None and os.isatty(self.input):
+    def __enter__(self) -> TerminalScreen:
+        if os.isatty(self.input):
             self._settings = termios.tcgetattr(self.input)
             tty.setcbreak(self.input)  # not raw: Ctrl-C still interrupts
         try:
@@ -127,19 +149,27 @@ class Terminal:
             termios.tcsetattr(self.input, termios.TCSADRAIN, self._settings)
             self._settings = None
 
-    def show(self, world: npt.NDArray[np.uint8] | str, lines: Sequence[str]) -> None:
-        """Draws the world, cut to the screen's height, and lines of text below it.
+    def show(self, drawing: npt.NDArray[np.uint8] | str, lines: Sequence[str]) -> None:
+        """Shows a drawing, and lines of text below it.
+
+        Where the screen is too low for both, a drawing of text loses the rows that are far from the agent,
+        down to `LEAST_ROWS`; and then the lines go, from the last but one upwards: the last says what the
+        keys do.
 
         Args:
-            world: lines of text, or a picture (height, width, 3).
-            lines: below it, never cut.
+            drawing: lines of text, or a picture (height, width, 3).
+            lines: below it.
         """
         size = shutil.get_terminal_size() if self.is_terminal else os.terminal_size((80, 1000))
         lines = [piece for line in lines for piece in fold(line, size.columns)]
+        if len(lines) > (most := max(size.lines - LEAST_ROWS - 1, 1)):
+            lines = [*lines[: most - 1], lines[-1]]
         room = max(size.lines - len(lines) - 1, 1)
-        body = world.rstrip("\n").split("\n") if isinstance(world, str) else blocks(world, size.columns, room)
-        body = [piece for line in body for piece in fold(line, size.columns)]
-        shown = [*body[:room], "", *lines]
+        if isinstance(drawing, str):
+            rows = [piece for row in drawing.rstrip("\n").split("\n") for piece in fold(row, size.columns)]
+        else:
+            rows = blocks(drawing, size.columns, room)
+        shown = [*(rows if len(rows) <= room else around_agent(rows, room)), "", *lines]
         if not self.coloured:
             shown = [plain(line) for line in shown]
         if self.is_terminal:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from memspan.show.pages import Picture
+from memspan.show.pictures import Picture
 
 ENDINGS = (".gif", ".mp4")
 

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pygame
 
-from memspan.envs.drawing import PAPER, write
-from memspan.show.pages import MARGIN, MIN_WIDTH, enlarge, on_paper
+from memspan.envs.drawing import write
+from memspan.show.pictures import MARGIN, MIN_WIDTH, blank, centred, enlarge
 
 LINE_HEIGHT = 22
 TEXT_SIZE = 15
@@ -33,7 +33,7 @@ _KEYS = {
 }
 
 
-class Window:
+class WindowScreen:
     """A window of pygame; a context manager that closes it.
 
     Args:
@@ -55,7 +55,7 @@ class Window:
             raise _no_display(error) from None
         self._surface: pygame.Surface | None = None
 
-    def __enter__(self) -> Window:
+    def __enter__(self) -> WindowScreen:
         return self
 
     def __exit__(
@@ -66,25 +66,25 @@ class Window:
     has_keys = True
     shows_live = True
 
-    def show(self, world: npt.NDArray[np.uint8] | str, lines: Sequence[str]) -> None:
-        """Draws the world and lines of text below it; the window takes the size that this needs."""
-        if isinstance(world, str):
-            lines, world = [*world.splitlines(), "", *lines], np.zeros((0, 1, 3), np.uint8)
-        picture = on_paper(enlarge(world), MIN_WIDTH) if len(world) else np.zeros((0, MIN_WIDTH, 3), np.uint8)
-        band = np.full(
-            (len(lines) * LINE_HEIGHT + MARGIN if lines else 0, picture.shape[1], 3), PAPER, dtype=np.uint8
-        )
+    def show(self, drawing: npt.NDArray[np.uint8] | str, lines: Sequence[str]) -> None:
+        """Shows a drawing and lines of text below it; the window takes the size that this needs."""
+        if isinstance(drawing, str):
+            lines = [*drawing.splitlines(), "", *lines]
+            picture = blank(0, MIN_WIDTH)
+        else:
+            picture = centred(enlarge(drawing), MIN_WIDTH)
+        band = blank(len(lines) * LINE_HEIGHT + MARGIN if lines else 0, picture.shape[1])
         for i, line in enumerate(lines):
             if line:
                 write(band, line, MARGIN, MARGIN // 2 + i * LINE_HEIGHT, TEXT_SIZE)
-        page = np.concatenate([picture, band])
-        size = page.shape[1], page.shape[0]
+        whole = np.concatenate([picture, band])
+        size = whole.shape[1], whole.shape[0]
         if self._surface is None or self._surface.get_size() != size:
             try:
                 self._surface = pygame.display.set_mode(size)
             except pygame.error as error:
                 raise _no_display(error) from None
-        self._surface.blit(pygame.surfarray.make_surface(page.swapaxes(0, 1)), (0, 0))
+        self._surface.blit(pygame.surfarray.make_surface(whole.swapaxes(0, 1)), (0, 0))
         pygame.display.flip()
 
     def key(self, seconds: float | None = None) -> str | None:

@@ -24,4 +24,4 @@ done
 memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-against-memory.png \
     --length-figure results/corridor/success-by-length.png
 memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
-python results/publish.py runs/results results/corridor
+python results/publish.py runs/results results/corridor Corridor-v0 CorridorShuffled-v0

@@ -334,11 +334,15 @@ def test_small_gradients_are_not_drowned() -> None:
 
 
 @pytest.mark.parametrize(("actions", "gain"), [("discrete", 0.3), ("multi-discrete", 0.3), ("box", 0.01)])
-def test_a_first_policy_has_preferences_where_actions_are_discrete(actions: str, gain: float) -> None:
+def test_a_first_policy_may_have_preferences_where_actions_are_discrete(actions: str, gain: float) -> None:
     """Rows of an orthogonal matrix have the length of the gain."""
-    policy = MemoryPPO("MemoryPolicy", toys(3, actions=actions), "none").policy
-    torch.testing.assert_close(
-        policy.action_net.weight.norm(dim=1), torch.full_like(policy.action_net.bias, gain)
-    )
-    plain = MemoryPPO("MemoryPolicy", toys(3), "none", policy_kwargs={"ortho_init": False}).policy
-    assert not torch.allclose(plain.action_net.weight.norm(dim=1), torch.full((3,), 0.3), atol=1e-3)
+
+    def lengths(actions: str, **policy_kwargs: Any) -> torch.Tensor:
+        env = toys(3, actions=actions)
+        policy = MemoryPPO("MemoryPolicy", env, "none", policy_kwargs=policy_kwargs).policy
+        return policy.action_net.weight.norm(dim=1)
+
+    found = lengths(actions, first_preference=0.3)
+    torch.testing.assert_close(found, torch.full_like(found, gain))
+    torch.testing.assert_close(lengths("discrete"), torch.full((3,), 0.01))
+    assert not torch.allclose(lengths("discrete", ortho_init=False), torch.full((3,), 0.01), atol=1e-3)

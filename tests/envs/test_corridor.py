@@ -9,9 +9,9 @@ from minigrid import wrappers
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 
 from memspan.envs import CorridorEnv
-from memspan.envs.corridor_rules import CorridorActions
+from memspan.envs.moves import Moves
 
-RIGHT, DOWN, LEFT, UP = CorridorActions.right, CorridorActions.down, CorridorActions.left, CorridorActions.up
+RIGHT, DOWN, LEFT, UP = Moves.right, Moves.down, Moves.left, Moves.up
 EMPTY, WALL = (1, 0, 0), (2, 5, 0)
 RED_BALL, BLUE_BALL = (6, 0, 0), (6, 2, 0)
 RED_DOOR, BLUE_DOOR = (4, 0, 1), (4, 2, 1)
@@ -52,7 +52,7 @@ def test_what_is_to_be_seen_with_a_wider_view() -> None:
 @pytest.mark.parametrize("cue", ["red", "blue"])
 @pytest.mark.parametrize("red_door", ["up", "down"])
 @pytest.mark.parametrize("action", [UP, DOWN])
-def test_doors(cue: str, red_door: str, action: CorridorActions) -> None:
+def test_doors(cue: str, red_door: str, action: Moves) -> None:
     env = CorridorEnv()
     env.reset(options={"length": 3, "cue": cue, "red_door": red_door})
     for _ in range(2):
@@ -65,7 +65,7 @@ def test_doors(cue: str, red_door: str, action: CorridorActions) -> None:
 
 
 @pytest.mark.parametrize("action", [LEFT, UP, DOWN])
-def test_walls_and_cue_stop_the_agent(action: CorridorActions) -> None:
+def test_walls_and_cue_stop_the_agent(action: Moves) -> None:
     env = CorridorEnv()
     first, _ = env.reset(options={"length": 3})
     second, reward, terminated, truncated, _ = env.step(action)
@@ -174,7 +174,7 @@ def test_wrong_action_changes_nothing(action: Any) -> None:
     assert env.get_state() == before
 
 
-@pytest.mark.parametrize("action", [1, np.int32(1), np.array(1), CorridorActions.down])
+@pytest.mark.parametrize("action", [1, np.int32(1), np.array(1), Moves.down])
 def test_actions_of_every_integer_type(action: Any) -> None:
     env = CorridorEnv()
     env.reset(options={"length": 3})
@@ -290,6 +290,8 @@ def test_outcome_is_written_above_the_picture() -> None:
 
 WRONG_PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"view_size": 4}, r"^view_size must be 3, 5 or 7, got 4$"),
+    ({"view_size": 3.0}, r"^view_size must be 3, 5 or 7, got 3.0$"),
+    ({"shuffle_doors": 1}, r"^shuffle_doors must be True or False, got 1$"),
     ({"view_size": 9}, r"^view_size must be 3, 5 or 7, got 9$"),
     ({"min_length": 2}, r"^min_length must be an integer >= 3 .*view_size 3\), got 2$"),
     ({"min_length": 4, "view_size": 7}, r"^min_length must be an integer >= 5 .*view_size 7\), got 4$"),

@@ -145,14 +145,15 @@ def test_wrong_reset_changes_nothing(kwargs: dict[str, Any], message: str) -> No
         np.testing.assert_array_equal(values, before[field])
 
 
-def test_engine_pictures_are_the_readable_forms() -> None:
-    engine = CorridorVectorEnv(2, max_length=6, render_mode="rgb_array")
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_engine_pictures_are_the_readable_forms(mode: str) -> None:
+    engine = CorridorVectorEnv(2, max_length=6, render_mode=mode)
     engine.reset(seed=3)
     engine.step(np.array([RIGHT, RIGHT]))
     frames = engine.render()
     assert frames is not None
     for i, frame in enumerate(frames):
-        env = CorridorEnv(max_length=6, render_mode="rgb_array")
+        env = CorridorEnv(max_length=6, render_mode=mode)
         env.reset(options=layout_of(engine, i))
         env.step(RIGHT)
         np.testing.assert_array_equal(frame, env.render())

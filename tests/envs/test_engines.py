@@ -8,6 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from memspan.envs import CorridorVectorEnv, InstructionVectorEnv, PortalVectorEnv
+from memspan.envs.instruction_grammar import Kind
 from memspan.envs.vector_engine import VectorEngine
 
 Actions = npt.NDArray[np.int64]
@@ -22,7 +23,7 @@ def portal(num_envs: int, **kwargs: Any) -> VectorEngine:
 
 
 def instruction(num_envs: int, **kwargs: Any) -> VectorEngine:
-    return InstructionVectorEnv(num_envs, **{"n_verbs": 1, "n_objects": 2} | kwargs)
+    return InstructionVectorEnv(num_envs, **{"num_verbs": 1, "num_objects": 2} | kwargs)
 
 
 MAKERS: dict[str, Callable[..., VectorEngine]] = {
@@ -31,6 +32,24 @@ MAKERS: dict[str, Callable[..., VectorEngine]] = {
     "instruction": instruction,
 }
 """Settings under which random actions end many episodes."""
+
+
+OPTIONS: dict[str, tuple[dict[str, Any], str, Any]] = {
+    "corridor": ({"length": 7}, "length", 7),
+    "portal": ({"right_door": ["west", "east", "west"]}, "right_door", [0, 1, 0]),
+    "instruction": ({"instructions": [2, 1, 2]}, "instructions", [2, 1, 2]),
+}
+"""What to ask for, and what the state then has."""
+
+INCONSISTENT: dict[str, tuple[dict[str, int], str]] = {
+    "corridor": ({"length": 5, "x": 5}, r"state\['x'\] must be from 0 to 4, got 5 for environment 0"),
+    "portal": ({"rooms_reached": 2, "room": 2}, r"state\['room'\] must be from 0 to 1, got 2 for env"),
+    "instruction": (
+        {"kind": int(Kind.MOMENT), "received": 0},
+        r"state\['received'\] must be from 1 to 3, got 0",
+    ),
+}
+"""States of which a part does not go with the rest."""
 
 
 @pytest.fixture(params=MAKERS)
@@ -117,6 +136,35 @@ def test_reset_mask_leaves_the_others_alone(make: Callable[..., VectorEngine]) -
     assert same_state(engine, after, slice(1, 3))
 
 
+@pytest.mark.parametrize("task", MAKERS)
+def test_options_are_for_the_environments_in_the_mask(task: str) -> None:
+    engine = MAKERS[task](4)
+    engine.reset(seed=1)
+    before = engine.get_state()
+    layout, field, wanted = OPTIONS[task]
+    engine.reset(options=layout | {"reset_mask": np.array([True, False, False, True])})
+    assert same_state(engine, before, slice(1, 3))
+    for i in (0, 3):
+        np.testing.assert_array_equal(engine.get_state()[field][i], wanted)
+
+
+@pytest.mark.parametrize("task", MAKERS)
+def test_states_that_contradict_themselves_are_refused(task: str) -> None:
+    engine = MAKERS[task](2)
+    engine.reset(seed=1)
+    state = engine.get_state()
+    values, message = INCONSISTENT[task]
+    with pytest.raises(ValueError, match=message):
+        engine.set_state(
+            state | {field: np.full_like(state[field], value) for field, value in values.items()}
+        )
+    field = next(iter(state))
+    for wrong in (state[field] * 1.0, state[field][:1], state[field] > 0):
+        with pytest.raises(ValueError, match=rf"state\['{field}'\] must be integers of shape \(2,.*, got"):
+            engine.set_state(state | {field: wrong})
+    assert same_state(engine, state)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
@@ -197,7 +245,9 @@ def test_what_was_returned_is_never_written_again(make: Callable[..., VectorEngi
     held: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = [(obs := engine.reset(seed=1)[0], obs.copy())]
     for row in random_actions(engine, 60):
         *arrays, infos = engine.step(row)
-        arrays += [infos[key] for key in ("success", *engine.told, "final_obs", "_final_obs") if key in infos]
+        arrays += [
+            infos[key] for key in ("success", *engine.info_names, "final_obs", "_final_obs") if key in infos
+        ]
         held += [(array, array.copy()) for array in arrays]
     assert len(held) > 300
     for array, copy in held:
@@ -234,7 +284,7 @@ def test_infos_of_the_last_step_are_those_of_the_episode_that_ended(
         if done.any():
             ended += int(done.sum())
             np.testing.assert_array_equal(infos["_final_info"], done)
-            for name in ("success", *engine.told):
+            for name in ("success", *engine.info_names):
                 np.testing.assert_array_equal(infos["final_info"][name][done], infos[name][done])
                 np.testing.assert_array_equal(infos["final_info"][f"_{name}"], done)
     assert ended > 50

@@ -97,7 +97,7 @@ def test_encoding_and_decoding() -> None:
         assert env.action_meaning(0) == "wait"
         assert env.action_meaning(1) == "clean the lamp"
         assert env.action_meaning(np.int64(36)) == "weigh the ladder"
-    assert InstructionEnv(n_verbs=2, n_objects=3).action_meaning(4) == "carry the lamp"
+    assert InstructionEnv(num_verbs=2, num_objects=3).action_meaning(4) == "carry the lamp"
 
 
 @pytest.mark.parametrize("kind", DISTRACTIONS)
@@ -143,7 +143,7 @@ def test_an_episode_from_beginning_to_end() -> None:
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_anything_but_the_right_action_is_the_end(kind: Kind) -> None:
-    env = InstructionEnv(n_verbs=2, n_objects=2)
+    env = InstructionEnv(num_verbs=2, num_objects=2)
     for wrong in range(5):
         env.reset(seed=3)
         while env.kind != kind:
@@ -240,7 +240,7 @@ def test_wrong_instructions(instructions: Any) -> None:
         r"^options\['instructions'\] must be 2 pairs of one of clean, carry and one of lamp, chest, "
         r"or 2 actions from 1 to 4, got "
     )
-    kwargs: dict[str, Any] = {"num_instructions": 2, "n_verbs": 2, "n_objects": 2}
+    kwargs: dict[str, Any] = {"num_instructions": 2, "num_verbs": 2, "num_objects": 2}
     for env in (InstructionEnv(**kwargs), InstructionVectorEnv(3, **kwargs)):
         with pytest.raises(ValueError, match=message):
             env.reset(options={"instructions": instructions})
@@ -321,7 +321,7 @@ def test_text_tells_the_story() -> None:
 
 
 def test_pictures_are_of_one_shape_and_show_how_it_ended() -> None:
-    env = InstructionEnv(num_instructions=20, n_verbs=12, n_objects=12, render_mode="rgb_array")
+    env = InstructionEnv(num_instructions=20, num_verbs=12, num_objects=12, render_mode="rgb_array")
     env.reset(seed=1)
     pictures = []
     terminated = False
@@ -367,9 +367,9 @@ def test_engine_has_the_same_parameters() -> None:
 WRONG_PARAMETERS: list[tuple[dict[str, Any], str]] = [
     ({"num_instructions": 0}, r"^num_instructions must be an integer >= 1, got 0$"),
     ({"num_instructions": 2.0}, r"^num_instructions must be an integer >= 1, got 2.0$"),
-    ({"n_verbs": 0}, r"^n_verbs must be an integer from 1 to 12, got 0$"),
-    ({"n_verbs": 13}, r"^n_verbs must be an integer from 1 to 12, got 13$"),
-    ({"n_objects": 1}, r"^n_objects must be an integer from 2 to 12, got 1$"),
+    ({"num_verbs": 0}, r"^num_verbs must be an integer from 1 to 12, got 0$"),
+    ({"num_verbs": 13}, r"^num_verbs must be an integer from 1 to 12, got 13$"),
+    ({"num_objects": 1}, r"^num_objects must be an integer from 2 to 12, got 1$"),
     ({"num_characters": 1}, r"^num_characters must be an integer from 2 to 12, got 1$"),
     ({"num_characters": True}, r"^num_characters must be an integer from 2 to 12, got True$"),
     ({"min_gap": 0}, r"^min_gap must be an integer >= 1, got 0$"),

@@ -16,11 +16,11 @@ Integers = npt.NDArray[np.int64]
 
 SETTINGS: list[dict[str, Any]] = [
     {},
-    {"n_verbs": 2, "n_objects": 2, "num_characters": 2, "num_instructions": 1, "job_reward": 0.0},
+    {"num_verbs": 2, "num_objects": 2, "num_characters": 2, "num_instructions": 1, "job_reward": 0.0},
     {
         "num_instructions": 6,
-        "n_verbs": 12,
-        "n_objects": 12,
+        "num_verbs": 12,
+        "num_objects": 12,
         "num_characters": 12,
         "max_gap": 3,
         "min_delay": 1,

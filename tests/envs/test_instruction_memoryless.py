@@ -1,6 +1,6 @@
 """Nothing but memory tells what to execute, and without it success is K ** -n at most.
 
-K = n_verbs * n_objects instructions can be given, n = num_instructions are.
+K = num_verbs * num_objects instructions can be given, n = num_instructions are.
 
 The argument. Take any memoryless policy, a distribution over actions for every sentence.
 
@@ -98,7 +98,7 @@ def test_distractions_come_by_their_shares() -> None:
 
 
 def test_instructions_are_independent_of_each_other() -> None:
-    heard = listen(4000, 79, n_verbs=2, n_objects=2)
+    heard = listen(4000, 79, num_verbs=2, num_objects=2)
     t, i = np.nonzero(heard.ends)
     first = np.unique(i, return_index=True)[1]  # one episode of each environment: long ones are not missed
     assert len(first) == 4000
@@ -144,7 +144,7 @@ def test_no_episode_is_longer_than_said(kwargs: dict[str, Any]) -> None:
 
 def test_a_moment_tells_nothing_of_what_is_required() -> None:
     """A table from the sentences of moments to the actions most often required is at chance on new ones."""
-    learnt, new = (listen(4000, 100, seed, n_verbs=2, n_objects=2) for seed in (0, 10_000))
+    learnt, new = (listen(4000, 100, seed, num_verbs=2, num_objects=2) for seed in (0, 10_000))
 
     def moments(heard: Heard) -> tuple[Integers, Integers, Integers]:
         here = heard.states["kind"] == Kind.MOMENT
@@ -168,7 +168,7 @@ def test_a_moment_tells_nothing_of_what_is_required() -> None:
 
 def test_what_is_heard_in_between_tells_nothing_of_what_is_required() -> None:
     """What is said shortly before a moment is about the action required no more often than by chance."""
-    heard = listen(4000, 100, n_verbs=2, n_objects=2)
+    heard = listen(4000, 100, num_verbs=2, num_objects=2)
     now, env = np.nonzero((heard.states["kind"] == Kind.MOMENT)[2:])
     for kind in (Kind.OTHERS, Kind.ACTING, Kind.JOB):
         for back in (1, 2):
@@ -199,29 +199,31 @@ def test_actions_do_not_change_what_is_heard() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_verbs", "n_objects", "num_instructions"), [(1, 2, 2), (1, 3, 1), (2, 2, 2), (1, 2, 4)]
+    ("num_verbs", "num_objects", "num_instructions"), [(1, 2, 2), (1, 3, 1), (2, 2, 2), (1, 2, 4)]
 )
-def test_the_best_memoryless_policy_is_at_chance(n_verbs: int, n_objects: int, num_instructions: int) -> None:
+def test_the_best_memoryless_policy_is_at_chance(
+    num_verbs: int, num_objects: int, num_instructions: int
+) -> None:
     num_envs = 2000
     engine = InstructionVectorEnv(
-        num_envs, n_verbs=n_verbs, n_objects=n_objects, num_instructions=num_instructions
+        num_envs, num_verbs=num_verbs, num_objects=num_objects, num_instructions=num_instructions
     )
     obs, _ = engine.reset(seed=1)
     # Exactly 20 episodes of every environment: those that fail are shorter, and would else be too many.
     left = np.full(num_envs, 20)
     success = 0
     while left.any():
-        kinds, told = read_sentences(obs, n_objects)
+        kinds, told = read_sentences(obs, num_objects)
         guess = np.where(kinds == Kind.JOB, told, np.where(kinds == Kind.MOMENT, 1, 0))
         obs, _, terminated, _, infos = engine.step(guess)
         success += int((infos["success"] & (left > 0)).sum())
         left = np.maximum(left - terminated, 0)
     episodes = 20 * num_envs
-    p = (n_verbs * n_objects) ** -num_instructions
+    p = (num_verbs * num_objects) ** -num_instructions
     assert abs(success / episodes - p) < 5 * np.sqrt(p * (1 - p) / episodes)
 
 
 def test_words_of_verbs_are_the_first_of_the_list() -> None:
-    heard = listen(200, 50, n_verbs=2, n_objects=2, num_characters=2)
+    heard = listen(200, 50, num_verbs=2, num_objects=2, num_characters=2)
     assert WORD_IDS[VERBS[1]] in heard.sentences
     assert WORD_IDS[VERBS[2]] not in heard.sentences

@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 
 from memspan.envs import InstructionVectorEnv, ScriptedInstructionPolicy, register_envs
+from memspan.envs.instruction_grammar import Kind
 
 register_envs()
 
 
-def success(episodes: int, horizon: int | None = None, n_objects: int = 6, **kwargs: Any) -> float:
+def success(episodes: int, horizon: int | None = None, num_objects: int = 6, **kwargs: Any) -> float:
     num_envs = 1000
-    envs = InstructionVectorEnv(num_envs, n_objects=n_objects, **kwargs)
-    policy = ScriptedInstructionPolicy(n_objects, horizon)
+    envs = InstructionVectorEnv(num_envs, num_objects=num_objects, **kwargs)
+    policy = ScriptedInstructionPolicy(num_objects, horizon)
     obs, _ = envs.reset(seed=5)
     left = np.full(num_envs, episodes // num_envs)
     starts = np.ones(num_envs, dtype=bool)
@@ -31,11 +32,49 @@ def success(episodes: int, horizon: int | None = None, n_objects: int = 6, **kwa
     "kwargs",
     [
         {},
-        {"num_instructions": 6, "n_verbs": 12, "n_objects": 12, "max_gap": 3, "min_delay": 1, "max_delay": 9},
+        {
+            "num_instructions": 6,
+            "num_verbs": 12,
+            "num_objects": 12,
+            "max_gap": 3,
+            "min_delay": 1,
+            "max_delay": 9,
+        },
     ],
 )
 def test_ten_thousand_episodes(kwargs: dict[str, Any]) -> None:
     assert success(10_000, **kwargs) == 1.0
+
+
+def test_exact_number_of_steps_and_exact_return() -> None:
+    """From when the instructions were received and due, and the jobs heard: nothing else takes or pays."""
+    num_envs = 500
+    envs = InstructionVectorEnv(num_envs)
+    policy = ScriptedInstructionPolicy()
+    obs, _ = envs.reset(seed=5)
+    starts = np.ones(num_envs, dtype=bool)
+    steps, jobs, returns = (np.zeros(num_envs) for _ in range(3))
+    episodes = 0
+    while episodes < 2000:
+        state = envs.get_state()
+        jobs += state["kind"] == Kind.JOB
+        steps += 1
+        obs, rewards, starts, _, infos = envs.step(policy.act(obs, starts))
+        returns += rewards
+        assert infos["success"][starts].all()
+        for i in np.flatnonzero(starts):
+            assert steps[i] == 1 + last_moment(state["due"][i].tolist())
+            assert returns[i] == pytest.approx(1 + envs.job_reward * jobs[i])
+        episodes += int(starts.sum())
+        steps[starts] = jobs[starts] = returns[starts] = 0
+
+
+def last_moment(due: list[int]) -> int:
+    """The step of the last moment: each comes when it is due, one after the other."""
+    step = -1
+    for one in due:
+        step = max(one, step + 1)
+    return step
 
 
 def test_a_horizon_as_long_as_the_longest_delay_is_enough() -> None:

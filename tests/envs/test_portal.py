@@ -1,5 +1,6 @@
 """Portal's rules, in the form to read and in the engine."""
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -91,18 +92,9 @@ def test_how_many_mistakes_are_too_many(allowed: int | None, ends_after: int | N
 
 def test_the_step_limit_truncates_and_leaves_room_for_the_worst_luck() -> None:
     env = make("e", max_steps=6)
-    *_, terminated, truncated, info = walk(env, [UP] * 6)
+    *_, terminated, truncated, info = walk(env, [UP, DOWN, UP, DOWN, RIGHT, RIGHT])
     assert (terminated, truncated, info["success"]) == (False, True, False)
     # The last step counts: an episode that ends in it has terminated.
-    env = make("e", max_steps=6)
-    *_, terminated, truncated, info = walk(env, [UP, UP, DOWN, *THROUGH_EAST])
-    assert (terminated, truncated) == (False, True)
-    env = make("e", max_steps=6)
-    *_, terminated, truncated, info = walk(env, [UP, DOWN, UP, DOWN, RIGHT, RIGHT])
-    assert (terminated, truncated) == (False, True)
-    env = make("e", max_steps=6)
-    *_, terminated, truncated, info = walk(env, [UP, DOWN, UP, DOWN, RIGHT, RIGHT])
-    assert (terminated, truncated) == (False, True)
     env = make("e", max_steps=7)
     *_, terminated, truncated, info = walk(env, [UP, DOWN, UP, DOWN, *THROUGH_EAST])
     assert (terminated, truncated, info["success"]) == (True, False, True)
@@ -130,25 +122,42 @@ def test_only_the_first_room_looks_different() -> None:
     assert not any(np.array_equal(one, other) for one in first for other in others)
 
 
+@pytest.mark.parametrize("form", [PortalEnv, PortalVectorEnv])
 @pytest.mark.parametrize("room_size", [3, 5])
-def test_labels_tell_rooms_apart_from_every_cell(room_size: int) -> None:
-    num_rooms = 50
-    engine = PortalVectorEnv(num_rooms - 1, num_rooms, room_size, room_labels=True)
-    engine.reset(seed=0)
-    state = engine.get_state() | {"room": np.arange(num_rooms - 1), "red_door": np.zeros((49, 49), int)}
-    for x in range(room_size):
-        for y in range(room_size):
-            seen = engine.set_state(state | {"x": np.full(49, x), "y": np.full(49, y)})
-            assert len(np.unique(seen.reshape(49, -1), axis=0)) == 49
+def test_labels_tell_rooms_apart_from_every_cell(form: Any, room_size: int) -> None:
+    """No view of a room, from any of its cells and whatever its doors, is a view of another room."""
+    env = form(num_rooms=51, room_size=room_size, room_labels=True)
+    env.reset(seed=0)
+    state = env.get_state()
+    state["rooms_reached"] = np.full_like(state["rooms_reached"], 50)
+    rooms_of: dict[bytes, set[int]] = {}
+    for room, x, y, red in product(range(50), range(room_size), range(room_size), (0, 1)):
+        for field, value in {"room": room, "x": x, "y": y, "red_door": red}.items():
+            state[field] = np.full_like(state[field], value)
+        seen = env.set_state(state)
+        seen = env.gen_obs()["image"] if form is PortalEnv else seen[0]
+        rooms_of.setdefault(seen.tobytes(), set()).add(room)
+    # The last room is seen once, from the middle, when it is reached.
+    middle = np.full_like(state["x"], room_size // 2)
+    env.set_state(state | {"room": np.full_like(middle, 49), "x": middle, "y": middle})
+    side = state["right_door"].ravel()[49]
+    for _ in range(room_size // 2 + 1):
+        seen = env.step(0 if side else 2) if form is PortalEnv else env.step([0 if side else 2])
+    assert np.all(seen[2])
+    last = seen[0]["image"] if form is PortalEnv else seen[4]["final_obs"][0]
+    rooms_of.setdefault(last.tobytes(), set()).add(50)
+    assert all(len(rooms) == 1 for rooms in rooms_of.values())
+    assert set.union(*rooms_of.values()) == set(range(51))
 
 
-def test_looking_the_same_does_not_depend_on_what_is_right() -> None:
-    """Everything that is seen is the same for all answers."""
+def test_what_is_seen_does_not_depend_on_what_is_right() -> None:
+    """Nor on anything else that is to be remembered."""
     engine = PortalVectorEnv(1000)
     engine.reset(seed=0)
     state = engine.get_state()
     rng = np.random.default_rng(0)
     state |= {field: rng.integers(0, 5, 1000) for field in ("x", "y")} | {"room": rng.integers(0, 9, 1000)}
+    state["rooms_reached"] = state["room"] + 1
     seen = engine.set_state(state)
     other = state | {"right_door": 1 - state["right_door"], "rooms_reached": np.full(1000, 9)}
     other |= {"mistakes": 1 - state["mistakes"], "step_count": rng.integers(0, 300, 1000)}
@@ -166,9 +175,11 @@ def test_minigrids_wrappers_work_on_it() -> None:
         ({"num_rooms": 1}, "num_rooms must be an integer >= 2, got 1"),
         ({"num_rooms": 2.0}, "num_rooms must be an integer >= 2, got 2.0"),
         (
-            {"num_rooms": 1297, "room_labels": True},
-            "num_rooms must be at most 1296 with room_labels, got 1297",
+            {"num_rooms": 52, "room_labels": True},
+            "num_rooms must be at most 51 with room_labels, got 52",
         ),
+        ({"room_labels": 1}, "room_labels must be True or False, got 1"),
+        ({"view_size": 3.0}, "view_size must be 3, 5 or 7, got 3.0"),
         ({"room_size": 4}, "room_size must be an odd integer >= 3, got 4"),
         ({"room_size": 1}, "room_size must be an odd integer >= 3, got 1"),
         ({"view_size": 4}, "view_size must be 3, 5 or 7, got 4"),
@@ -196,7 +207,7 @@ def test_wrong_parameters(form: Any, kwargs: dict[str, Any], message: str) -> No
         ),
         (
             {"red_door": ["west"] * 8},
-            r"options\['red_door'\] must be of shape \(9,\) or \(9,\), got shape \(8,\)",
+            r"options\['red_door'\] must be of shape \(9,\), got shape \(8,\)",
         ),
     ],
 )

@@ -106,7 +106,7 @@ def test_states_outside_the_limits_are_refused() -> None:
     engine.reset(seed=0)
     state = engine.get_state()
     for field, value, allowed in (
-        ("room", 9, "0 to 8"),
+        ("room", 1, "0 to 0"),
         ("x", 5, "0 to 4"),
         ("mistakes", 2, "0 to 1"),
         ("rooms_reached", 0, "1 to 9"),
@@ -115,12 +115,13 @@ def test_states_outside_the_limits_are_refused() -> None:
             engine.set_state(state | {field: np.full_like(state[field], value)})
 
 
-def test_engine_pictures_are_the_readable_forms() -> None:
-    engine = PortalVectorEnv(2, num_rooms=4, render_mode="rgb_array")
+@pytest.mark.parametrize("mode", ["rgb_array", "ansi"])
+def test_engine_pictures_are_the_readable_forms(mode: str) -> None:
+    engine = PortalVectorEnv(2, num_rooms=4, render_mode=mode)
     engine.reset(seed=3)
     envs = []
     for i in range(2):
-        env = PortalEnv(num_rooms=4, render_mode="rgb_array")
+        env = PortalEnv(num_rooms=4, render_mode=mode)
         env.reset(options=layout_of(engine, i))
         envs.append(env)
     for _ in range(4):

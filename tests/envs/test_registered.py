@@ -18,7 +18,7 @@ register_envs()
 FAMILIES: dict[str, dict[str, Any]] = {
     "memspan/Corridor": {"max_length": 9},
     "memspan/Portal": {"num_rooms": 4, "room_size": 3},
-    "memspan/Instruction": {"n_verbs": 1, "n_objects": 2},
+    "memspan/Instruction": {"num_verbs": 1, "num_objects": 2},
 }
 SMALL: dict[str, dict[str, Any]] = {
     env_id: next(settings for family, settings in FAMILIES.items() if env_id.startswith(family))

@@ -30,11 +30,13 @@ def test_ten_thousand_episodes_in_exactly_length_steps(env_id: str, kwargs: dict
     assert isinstance(envs, CorridorVectorEnv)
     policy = ScriptedCorridorPolicy()
     obs, _ = envs.reset(seed=5)
+    starts = np.ones(1000, dtype=bool)
     episodes = 0
     steps = np.zeros(1000, dtype=np.int64)
     while episodes < 10_000:
         length = envs.get_state()["length"]
-        obs, rewards, terminated, truncated, infos = envs.step(policy.act(obs))
+        obs, rewards, terminated, truncated, infos = envs.step(policy.act(obs, starts))
+        starts = terminated
         steps += 1
         assert not truncated.any()
         np.testing.assert_array_equal(terminated, steps == length)
@@ -44,16 +46,29 @@ def test_ten_thousand_episodes_in_exactly_length_steps(env_id: str, kwargs: dict
         episodes += int(terminated.sum())
 
 
+def test_portal_one_environment_at_a_time() -> None:
+    env = gym.make("memspan/Portal-v0", num_rooms=4)
+    policy = ScriptedPortalPolicy(4)
+    for seed in range(10):
+        obs, _ = env.reset(seed=seed)
+        start, terminated = True, False
+        while not terminated:
+            obs, _, terminated, truncated, info = env.step(policy.act(obs, start))
+            start = False
+            assert not truncated
+        assert info["success"]
+
+
 @pytest.mark.parametrize("env_id", CORRIDORS)
 def test_one_environment_at_a_time(env_id: str) -> None:
     env = gym.make(env_id, max_length=9)
     policy = ScriptedCorridorPolicy()
     for seed in range(20):
         obs, _ = env.reset(seed=seed)
-        policy.reset()
-        terminated = False
+        start, terminated = True, False
         while not terminated:
-            obs, _, terminated, truncated, info = env.step(policy.act(obs))
+            obs, _, terminated, truncated, info = env.step(policy.act(obs, start))
+            start = False
             assert not truncated
         assert info["success"]
 
@@ -64,26 +79,27 @@ def test_without_its_memory_it_is_at_chance() -> None:
     obs, _ = envs.reset(seed=5)
     success = episodes = 0
     while episodes < 10_000:
-        policy.reset()
-        obs, _, terminated, _, infos = envs.step(policy.act(obs))
+        obs, _, terminated, _, infos = envs.step(policy.act(obs, np.ones(1000, dtype=bool)))
         episodes += int(terminated.sum())
         success += int(infos["success"].sum())
     assert abs(success / episodes - 0.5) < 0.025
 
 
-@pytest.mark.parametrize(("horizon", "longest"), [(0, 1), (10, 11), (29, 30)])
-def test_the_corridor_takes_a_memory_as_long_as_itself(horizon: int, longest: int) -> None:
-    """Solved up to the length that the horizon allows, and no better than chance beyond."""
+@pytest.mark.parametrize(("horizon", "longest"), [(0, None), (2, 3), (10, 11), (29, 30)])
+def test_the_corridor_takes_a_memory_as_long_as_itself(horizon: int, longest: int | None) -> None:
+    """Solved up to the longest length that the horizon allows, and no better than chance beyond."""
     envs = CorridorVectorEnv(1000, max_length=40)
     policy = ScriptedCorridorPolicy(horizon)
     obs, _ = envs.reset(seed=5)
+    terminated = np.ones(1000, dtype=bool)
     short, long = [], []
     for _ in range(400):
         length = envs.get_state()["length"]
-        obs, _, terminated, _, infos = envs.step(policy.act(obs))
-        short += infos["success"][terminated & (length <= longest)].tolist()
-        long += infos["success"][terminated & (length > longest)].tolist()
+        obs, _, terminated, _, infos = envs.step(policy.act(obs, terminated))
+        short += infos["success"][terminated & (length <= (longest or 0))].tolist()
+        long += infos["success"][terminated & (length > (longest or 0))].tolist()
     assert all(short)
+    assert bool(short) == (longest is not None)
     assert abs(np.mean(long) - 0.5) < 0.025
 
 
@@ -101,7 +117,7 @@ def test_portal_with_perfect_memory(kwargs: dict[str, Any], episodes: int) -> No
     num_envs = 400
     num_rooms, room_size = kwargs.get("num_rooms", 10), kwargs.get("room_size", 5)
     envs = PortalVectorEnv(num_envs, **kwargs)
-    policy = ScriptedPortalPolicy(num_envs, num_rooms, room_size)
+    policy = ScriptedPortalPolicy(num_rooms, room_size)
     obs, _ = envs.reset(seed=5)
     starts = np.ones(num_envs, dtype=bool)
     steps, returns = np.zeros(num_envs, dtype=np.int64), np.zeros(num_envs)
@@ -126,7 +142,7 @@ def portal_success(horizon: int | None, num_rooms: int = 10) -> float:
     """Over 2,000 episodes, 4 of each environment."""
     num_envs = 500
     envs = PortalVectorEnv(num_envs, num_rooms)
-    policy = ScriptedPortalPolicy(num_envs, num_rooms, horizon=horizon)
+    policy = ScriptedPortalPolicy(num_rooms, horizon=horizon)
     obs, _ = envs.reset(seed=5)
     starts, left, wins = np.ones(num_envs, dtype=bool), np.full(num_envs, 4), 0
     while left.any():

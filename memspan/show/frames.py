@@ -20,13 +20,14 @@ from memspan.memory import Remembered
 from memspan.runs import RunConfig, adapt
 from memspan.runs.environments import without_text
 from memspan.show.actions import action_names
+from memspan.show.environments import episode_outcome
 
 
 @dataclass(frozen=True)
-class Moment:
+class Frame:
     """One step of an episode, before the environment has answered; or the end of one."""
 
-    world: Any
+    drawing: Any
     """What the environment drew: a picture (height, width, 3) or text."""
     episode: int
     """From 1."""
@@ -55,54 +56,56 @@ class Moment:
     """What each layer of the memory holds; one row."""
 
 
-class Drawn(gym.Wrapper):
-    """Draws after every step and every reset: so the end of an episode is seen, whoever resets."""
+class RenderEveryStep(gym.Wrapper):
+    """Renders after every step and every reset: so the end of an episode is seen, whoever resets."""
 
     def __init__(self, env: gym.Env[Any, Any]) -> None:
         super().__init__(env)
-        self.drawings: deque[Any] = deque()
+        self.renders: deque[Any] = deque()
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         answer = self.env.reset(seed=seed, options=options)
-        self.drawings.append(self.env.render())
+        self.renders.append(self.env.render())
         return answer
 
     def step(self, action: Any) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         answer = self.env.step(action)
-        self.drawings.append(self.env.render())
+        self.renders.append(self.env.render())
         return answer
 
 
-class Show:
-    """Plays episodes with a run's agent in an environment that draws itself.
+class Player:
+    """Plays episodes with a run's agent in an environment that renders itself.
 
     Args:
         config: the run.
         policy: its agent.
-        world: the environment, from `make_world`.
+        env: the environment, from `make_rendered_env`.
         seed: of the environment.
     """
 
-    def __init__(self, config: RunConfig, policy: MemoryPolicy, world: gym.Env[Any, Any], seed: int) -> None:
+    def __init__(self, config: RunConfig, policy: MemoryPolicy, env: gym.Env[Any, Any], seed: int) -> None:
         self.config = config
         self.policy = policy
-        self.drawn = Drawn(world)
-        vector = SyncVectorEnv([lambda: without_text(self.drawn)], autoreset_mode=AutoresetMode.SAME_STEP)
+        self.rendered = RenderEveryStep(env)
+        vector = SyncVectorEnv([lambda: without_text(self.rendered)], autoreset_mode=AutoresetMode.SAME_STEP)
         self.env: VecEnv = adapt(config, vector)
         self.env.seed(seed)
-        discrete = isinstance(world.action_space, spaces.Discrete)
-        self.names: Sequence[str] | None = action_names(world) if discrete else None
+        discrete = isinstance(env.action_space, spaces.Discrete)
+        self.names: Sequence[str] | None = action_names(env) if discrete else None
 
     @property
     def longest(self) -> int | None:
         """Steps after which an episode is cut, where that is known."""
-        spec = self.drawn.spec
-        told = getattr(self.drawn.unwrapped, "max_steps", None) or (spec.max_episode_steps if spec else None)
+        spec = self.rendered.spec
+        told = getattr(self.rendered.unwrapped, "max_steps", None) or (
+            spec.max_episode_steps if spec else None
+        )
         return int(told) if told else None
 
-    def moments(self, n_episodes: int, deterministic: bool) -> Iterator[Moment]:
+    def frames(self, n_episodes: int, deterministic: bool) -> Iterator[Frame]:
         """Every step of every episode, and the end of each.
 
         Args:
@@ -112,10 +115,10 @@ class Show:
         policy = self.policy
         policy.set_training_mode(False)
         state = policy.memory.initial_state(1, policy.device)
-        self.drawn.drawings.clear()
+        self.rendered.renders.clear()
         observations = self.env.reset()
         for episode in range(1, n_episodes + 1):
-            world = self.drawn.drawings.popleft()
+            drawing = self.rendered.renders.popleft()
             step, reward, total, done = 0, 0.0, 0.0, False
             while not done:
                 with torch.no_grad():
@@ -137,8 +140,8 @@ class Show:
                     "seen": step + 1,
                     "layers": layers,
                 }
-                yield Moment(
-                    world,
+                yield Frame(
+                    drawing,
                     step=step,
                     action=self._name(actions[0]),
                     reward=reward,
@@ -148,13 +151,13 @@ class Show:
                     **now,
                 )
                 observations, rewards, dones, infos = self.env.step(actions)
-                world = self.drawn.drawings.popleft()
+                drawing = self.rendered.renders.popleft()
                 step, reward, done = step + 1, float(rewards[0]), bool(dones[0])
                 total += reward
             success = infos[0].get("is_success")
-            outcome = _outcome(success, bool(infos[0].get("TimeLimit.truncated")))
-            yield Moment(
-                world,
+            outcome = episode_outcome(success, bool(infos[0].get("TimeLimit.truncated")))
+            yield Frame(
+                drawing,
                 step=step,
                 action="",
                 reward=reward,
@@ -173,9 +176,3 @@ class Show:
         if self.names is None:
             return np.array2string(np.asarray(action), precision=2, suppress_small=True)
         return self.names[int(action) - int(getattr(self.policy.action_space, "start", 0))]
-
-
-def _outcome(success: bool | None, truncated: bool) -> str:
-    if success is None:
-        return "out of time" if truncated else "over"
-    return "success" if success else "failed: out of time" if truncated else "failed"

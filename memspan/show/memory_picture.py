@@ -1,4 +1,4 @@
-"""Pictures of what an agent remembers, below the picture of its world.
+"""Pictures of what an agent remembers, below the picture of its environment.
 
 Slots are a strip: one mark for every step of the episode so far, in rows. A step that can still be read has
 a bar, as high as the number of steps that it will last and as strong as it is read now; what is forgotten
@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from memspan.envs.drawing import FAINT, INK, PAPER, Colour, write
+from memspan.envs.instruction_render import BAD, GOOD
 from memspan.evaluation.looks import BLUE, VERMILION, look_of
 from memspan.memory import Remembered
-from memspan.show.moments import Moment
-from memspan.show.pages import MARGIN, MIN_WIDTH, Picture, blank, enlarge, on_paper
+from memspan.show.environments import short
+from memspan.show.frames import Frame
+from memspan.show.pictures import MARGIN, MIN_WIDTH, Picture, blank, centred, enlarge
 
 TEXT_SIZE, SMALL_SIZE = 15, 12
 LINE_HEIGHT, SMALL_LINE_HEIGHT = 24, 19
@@ -23,32 +25,34 @@ GUTTER = 40
 BAR_HEIGHT, ROW_HEIGHT = 22, 28
 MARK_WIDTHS = (10, 8, 6, 5, 4, 3, 2)
 WIDE = 1000
-"""Strips have 3 rows on paper this wide, and 4 on narrower."""
+"""Strips have 3 rows in pictures this wide, and 4 in narrower ones."""
 PALEST = 0.3
 """Share of its colour that a bar has when it is hardly read any more."""
 CELL_WIDTH, CELL_HEIGHT = 16, 20
 DASH: Colour = (205, 205, 200)
+ZERO: Colour = (228, 228, 224)
+"""Of a heat map: unlike the background, so that small numbers are seen to be there."""
 
 
-def headline(moment: Moment) -> str:
+def headline(frame: Frame) -> str:
     """How the episode stands, on one line."""
-    parts = [f"episode {moment.episode}", f"step {moment.step}"]
-    parts += [f"action {moment.action}"] if moment.action else [moment.outcome]
-    parts += [f"reward {moment.reward:g}", f"return {moment.total:g}", f"value {moment.value:.2f}"]
+    parts = [f"episode {frame.episode}", f"step {frame.step}"]
+    parts += [f"action {frame.action}"] if frame.action else [frame.outcome]
+    parts += [f"reward {short(frame.reward)}", f"return {short(frame.total)}", f"value {frame.value:.2f}"]
     return "    ".join(parts)
 
 
-def summary(moment: Moment) -> str:
+def summary(frame: Frame) -> str:
     """How much is remembered, on one line."""
-    if not moment.layers:
-        kept = "does not tell what it keeps" if moment.capacity else "nothing is kept"
-        return f"{moment.memory}: {kept}"
-    if any(layer.age.shape[1] for layer in moment.layers):
+    if not frame.layers:
+        kept = "does not tell what it keeps" if frame.capacity else "nothing is kept"
+        return f"{frame.memory}: {kept}"
+    if any(layer.age.shape[1] for layer in frame.layers):
         return (
-            f"{moment.memory}: {moment.effective:g} of {max(moment.seen - 1, 0)} past steps "
-            f"can be read, at most {moment.capacity:g}"
+            f"{frame.memory}: {frame.effective:g} of {max(frame.seen - 1, 0)} past steps "
+            f"can be read, at most {frame.capacity:g}"
         )
-    return f"{moment.memory}: {moment.capacity:g} vectors of constant size, whatever the episode's length"
+    return f"{frame.memory}: {frame.capacity:g} vectors of constant size, whatever the episode's length"
 
 
 def by_step(layer: Remembered, values: npt.ArrayLike, seen: int) -> npt.NDArray[np.float64]:
@@ -66,45 +70,45 @@ def squash(value: float) -> float:
     return abs(float(value)) / (1 + abs(float(value)))
 
 
-def draw_moment(moment: Moment, longest: int | None = None) -> Picture:
-    """The world, and below it what the agent does and remembers.
+def draw_frame(frame: Frame, longest: int | None = None) -> Picture:
+    """The environment, and below it what the agent does and remembers.
 
     Args:
-        moment: with a picture as its world.
+        frame: its drawing is a picture.
         longest: steps that an episode can have, for which room is left; None: not known.
 
     Returns:
-        (height, width, 3) uint8, of one shape as long as the world's picture is.
+        (height, width, 3) uint8, of one shape as long as the drawing is.
     """
-    world = on_paper(enlarge(moment.world), MIN_WIDTH)
-    width = world.shape[1]
+    drawing = centred(enlarge(frame.drawing), MIN_WIDTH)
+    width = drawing.shape[1]
     head = blank(2 * LINE_HEIGHT + MARGIN // 2, width)
-    ink = INK if moment.success is None else (20, 125, 60) if moment.success else (190, 40, 40)
-    write(head, headline(moment), MARGIN, MARGIN // 2, TEXT_SIZE, ink)
+    ink = INK if frame.success is None else GOOD if frame.success else BAD
+    write(head, headline(frame), MARGIN, MARGIN // 2, TEXT_SIZE, ink)
     write(
         head,
-        summary(moment),
+        summary(frame),
         MARGIN,
         MARGIN // 2 + LINE_HEIGHT,
         TEXT_SIZE,
-        _rgb(look_of(moment.memory).colour),
+        _rgb(look_of(frame.memory).colour),
     )
-    parts = [world, head]
-    for n, layer in enumerate(moment.layers):
-        name = f"layer {n + 1}: " if len(moment.layers) > 1 else ""
+    parts = [drawing, head]
+    for n, layer in enumerate(frame.layers):
+        name = f"layer {n + 1}: " if len(frame.layers) > 1 else ""
         if layer.age.shape[1]:
             if name:  # with one layer, the summary has said so
                 parts.append(_line(f"{name}{int(layer.readable[0].sum())} readable", width, INK))
-            parts.append(_strip(moment, layer, width, longest))
+            parts.append(_strip(frame, layer, width, longest))
         for vector, values in layer.vectors.items():
             parts.append(_line(f"{name}{vector}", width, INK))
             parts.append(_heat_map(values[0].float().cpu().numpy(), width))
-    if any(layer.age.shape[1] for layer in moment.layers):
-        full = f"{moment.capacity:g} steps"
+    if any(layer.age.shape[1] for layer in frame.layers):
+        full = f"{frame.capacity:g} steps"
         legend = f"height: steps that a memory will last (full: {full})    "
         legend += "strength: how far it is read    dash: forgotten"
         parts.append(_line(legend, width, FAINT))
-    elif any(layer.vectors for layer in moment.layers):
+    elif any(layer.vectors for layer in frame.layers):
         parts.append(_line("blue: below 0    orange: above 0    half the colour: 1", width, FAINT))
     return np.concatenate([*parts, blank(MARGIN // 2, width)])
 
@@ -115,28 +119,28 @@ def _line(text: str, width: int, ink: Colour) -> Picture:
     return line
 
 
-def _strip(moment: Moment, layer: Remembered, width: int, longest: int | None) -> Picture:
+def _strip(frame: Frame, layer: Remembered, width: int, longest: int | None) -> Picture:
     """One mark a step; marks get narrower when there are too many, and at last the oldest rows go."""
     room = width - 2 * MARGIN - GUTTER
     per_row = [room // mark // 10 * 10 for mark in MARK_WIDTHS]
     most_rows = 3 if width >= WIDE else 4
     n_rows = most_rows if longest is None else min(max(-(-longest // per_row[0]), 1), most_rows)
-    fits = (i for i, n in enumerate(per_row) if n * n_rows >= moment.seen)
+    fits = (i for i, n in enumerate(per_row) if n * n_rows >= frame.seen)
     choice = next(fits, len(per_row) - 1)
     mark, n = MARK_WIDTHS[choice], per_row[choice]
-    skipped = max(-(-moment.seen // n) - n_rows, 0)
-    strength = by_step(layer, layer.strength[0].cpu().numpy(), moment.seen)
-    left = by_step(layer, layer.steps_left[0].cpu().numpy(), moment.seen)
-    share = np.clip(left / max(moment.capacity, 1), 0, 1)
-    colour = np.array(_rgb(look_of(moment.memory).colour))
+    skipped = max(-(-frame.seen // n) - n_rows, 0)
+    strength = by_step(layer, layer.strength[0].cpu().numpy(), frame.seen)
+    left = by_step(layer, layer.steps_left[0].cpu().numpy(), frame.seen)
+    share = np.clip(left / max(frame.capacity, 1), 0, 1)
+    colour = np.array(_rgb(look_of(frame.memory).colour))
     strip = blank(n_rows * ROW_HEIGHT, width)
-    for step in range(skipped * n, moment.seen):
+    for step in range(skipped * n, frame.seen):
         row, place = divmod(step - skipped * n, n)
         x, base = MARGIN + GUTTER + place * mark, row * ROW_HEIGHT + BAR_HEIGHT
         right = x + mark - (mark > 3)
         if place == 0:
             write(strip, str(step), MARGIN, base - SMALL_SIZE, SMALL_SIZE, FAINT)
-        if step == moment.seen - 1:
+        if step == frame.seen - 1:
             strip[base - BAR_HEIGHT : base + 2, x:right] = INK
         elif strength[step] > 0:
             weight = PALEST + (1 - PALEST) * strength[step]
@@ -156,8 +160,8 @@ def _heat_map(values: npt.NDArray[np.float32], width: int) -> Picture:
     for i, value in enumerate(values):
         row, place = divmod(i, n)
         x, y = MARGIN + GUTTER + place * cell, row * CELL_HEIGHT
-        end, white = np.array(_rgb(VERMILION if value > 0 else BLUE)), np.array([255, 255, 255])
-        shade = white + squash(value) * (end - white)
+        end, zero = np.array(_rgb(VERMILION if value > 0 else BLUE)), np.array(ZERO)
+        shade = zero + squash(value) * (end - zero)
         sheet[y : y + CELL_HEIGHT - 1, x : x + cell - 1] = shade
     return sheet
 

@@ -1,4 +1,4 @@
-"""What an agent remembers, as text for a terminal; the strips and heat maps of `lens`."""
+"""What an agent remembers, as text for a terminal; the strips and heat maps of `memory_picture`."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from memspan.envs.ansi import paint
+from memspan.envs.ansi import COLOURS, paint
 from memspan.memory import Remembered
-from memspan.show.lens import by_step, headline, squash, summary
-from memspan.show.moments import Moment
+from memspan.show.frames import Frame
+from memspan.show.memory_picture import by_step, headline, squash, summary
+from memspan.show.terminal import fold
 
+LINE_COLUMNS = 80
 COLUMNS = 78
+"""Steps in a row of a strip, and numbers in a row of a heat map."""
 MOST_ROWS = 8
+"""Of all strips together; each has two at least."""
 BARS = "▁▂▃▄▅▆▇█"
 FORGOTTEN, PRESENT = "·", "|"
 FAINT = 240
@@ -23,37 +27,39 @@ OTHER_SHADES = (243, 248, 253)
 NEGATIVE, POSITIVE = (24, 32, 39), (130, 166, 209)
 
 
-def memory_lines(moment: Moment) -> list[str]:
+def memory_lines(frame: Frame) -> list[str]:
     """How the episode stands, and what is remembered, in lines of at most 80 characters."""
-    outcome = moment.success
-    head = headline(moment).replace("    ", "  ")
-    lines = [paint(head, 71 if outcome else 203) if outcome is not None else head, summary(moment)]
-    for n, layer in enumerate(moment.layers):
-        name = f"layer {n + 1}: " if len(moment.layers) > 1 else ""
+    outcome = frame.success
+    head = fold(headline(frame).replace("    ", "  "), LINE_COLUMNS)
+    if outcome is not None:
+        head = [paint(line, COLOURS["green" if outcome else "red"]) for line in head]
+    lines = [*head, *fold(summary(frame), LINE_COLUMNS)]
+    most_rows = max(MOST_ROWS // max(sum(layer.age.shape[1] > 0 for layer in frame.layers), 1), 2)
+    for n, layer in enumerate(frame.layers):
+        name = f"layer {n + 1}: " if len(frame.layers) > 1 else ""
         if layer.age.shape[1]:
             if name:
                 lines.append(f"{name}{int(layer.readable[0].sum())} readable")
-            lines += _strip(moment, layer)
+            lines += _strip(frame, layer)[-most_rows:]
         for vector, values in layer.vectors.items():
             lines += [f"{name}{vector}", *_heat_map(values[0].float().cpu().numpy())]
     return lines
 
 
-def _strip(moment: Moment, layer: Remembered) -> list[str]:
-    strength = by_step(layer, layer.strength[0].cpu().numpy(), moment.seen)
-    left = by_step(layer, layer.steps_left[0].cpu().numpy(), moment.seen)
-    share = np.clip(left / max(moment.capacity, 1), 0, 1)
-    shades = SHADES.get(moment.memory, OTHER_SHADES)
+def _strip(frame: Frame, layer: Remembered) -> list[str]:
+    strength = by_step(layer, layer.strength[0].cpu().numpy(), frame.seen)
+    left = by_step(layer, layer.steps_left[0].cpu().numpy(), frame.seen)
+    share = np.clip(left / max(frame.capacity, 1), 0, 1)
+    shades = SHADES.get(frame.memory, OTHER_SHADES)
     marks = []
-    for step in range(moment.seen):
-        if step == moment.seen - 1:
+    for step in range(frame.seen):
+        if step == frame.seen - 1:
             marks.append(PRESENT)
         elif strength[step] > 0:
             marks.append(paint(_pick(BARS, share[step]), _pick(shades, strength[step])))
         else:
             marks.append(paint(FORGOTTEN, FAINT))
-    rows = ["".join(marks[i : i + COLUMNS]) for i in range(0, len(marks), COLUMNS)]
-    return rows[-MOST_ROWS:]
+    return ["".join(marks[i : i + COLUMNS]) for i in range(0, len(marks), COLUMNS)]
 
 
 def _heat_map(values: npt.NDArray[np.float32]) -> list[str]:

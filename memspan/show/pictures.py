@@ -1,4 +1,4 @@
-"""Pictures on paper: what windows and videos have in common."""
+"""Sizes and margins of pictures: what windows and videos have in common."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ def enlarge(picture: Picture) -> Picture:
     return picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
-def on_paper(picture: Picture, width: int) -> Picture:
-    """The picture in the middle of paper that is at least `width` wide."""
+def centred(picture: Picture, width: int) -> Picture:
+    """The picture with margins on both sides that make it at least `width` wide."""
     width = max(width, picture.shape[1])
-    page = np.full((picture.shape[0], width, 3), PAPER, dtype=np.uint8)
+    wide = blank(picture.shape[0], width)
     left = (width - picture.shape[1]) // 2
-    page[:, left : left + picture.shape[1]] = picture[..., :3]
-    return page
+    wide[:, left : left + picture.shape[1]] = picture[..., :3]
+    return wide
 
 
 def blank(height: int, width: int) -> Picture:
-    """Empty paper."""
+    """A picture of nothing but the background."""
     return np.full((height, width, 3), PAPER, dtype=np.uint8)
