@@ -37,7 +37,7 @@ class RunConfig:
     width: int = 64
     """D, width of the memory."""
     first_preference: float = 0.01
-    """How much the first policy prefers some discrete actions to others: gain of the first weights to logits."""
+    """How much the first policy prefers some discrete actions: gain of the first weights to the logits."""
     learning_rate: float = 3e-4
     """Learning rate at the start."""
     final_learning_rate: float = 0.0

@@ -70,3 +70,20 @@ def test_the_cache_holds_no_more_than_the_window() -> None:
     for _ in range(9):
         state = memory.step(torch.randn(2, 8), state, torch.tensor([False, False])).state
         assert state["hidden.0"].shape[1] <= 6
+
+
+def test_attention_that_copies_at_first() -> None:
+    """What is read is added to the input: the mean of what a query may read, where all scores are equal."""
+    settings = {"n_layers": 1, "n_heads": 2, "memory_size": 4, "copy_at_first": True}
+    memory = make_memory("transformer-xl", 8, settings)
+    layer = memory.layers[0]
+    with torch.no_grad():
+        layer.query.weight.zero_()
+        layer.position_query.weight.zero_()
+    layer.feed_forward = torch.nn.Identity()
+    memory.norm = torch.nn.Identity()
+    x = torch.randn(3, 1, 8)
+    out = memory(x, memory.initial_state(1), torch.zeros(3, 1, dtype=torch.bool)).features
+    stored = layer.normalise(x)
+    expected = torch.stack([x[t] + stored[: t + 1].mean(0) for t in range(3)])
+    close(out, expected)
