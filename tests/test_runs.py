@@ -1,6 +1,7 @@
 """Settings, presets, folders and checkpoints of runs."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from memspan.agents import VecEnvAdapter
 from memspan.memory import MEMORIES
@@ -305,6 +308,26 @@ def test_checkpoint_of_other_settings(
     other = dataclasses.replace(TINY, **change)
     with pytest.raises(ValueError, match=f"{path}.*{words}"):
         load_checkpoint(make_model(other), other, path)
+
+
+def test_checkpoint_from_before_a_setting(learnt: Any, tmp_path: Path) -> None:
+    """A memory's setting that it does not know had its default in effect."""
+    path = tmp_path / "one.safetensors"
+
+    def save_without(setting: str) -> None:
+        save_checkpoint(learnt, TINY, path)
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata()
+        config = json.loads(metadata["config"])
+        del config["memory_kwargs"][setting]
+        save_file(tensors, path, metadata | {"config": json.dumps(config)})
+
+    save_without("copy_at_first")
+    assert load_checkpoint(make_model(TINY), TINY, path).timesteps == learnt.num_timesteps
+    save_without("n_layers")  # of which TINY has fewer than usual
+    with pytest.raises(ValueError, match=r"made with other settings: memory_kwargs\.n_layers=2, here 1"):
+        load_checkpoint(make_model(TINY), TINY, path)
 
 
 def test_checkpoint_of_other_shapes(learnt: Any, tmp_path: Path) -> None:

@@ -192,6 +192,9 @@ def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
         if isinstance(old, dict) and isinstance(new, dict):
             # The settings of two different memories cannot be compared.
             if name != "memory_kwargs" or theirs.get("memory") == ours.get("memory"):
+                if name == "memory_kwargs":
+                    # A setting that it does not know had its default in effect.
+                    old = dataclasses.asdict(make_config(str(ours["memory"]))) | old
                 for key in sorted(old.keys() | new.keys()):
                     if old.get(key) != new.get(key):
                         found.append(f"{name}.{key}={old.get(key)!r}, here {new.get(key)!r}")
