@@ -180,6 +180,13 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         callback.on_rollout_end()
         return True
 
+    def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
+        # SB3 knows `is_success`; Gymnasium's environments, and ours, tell `success`.
+        for row in np.flatnonzero(dones) if dones is not None else ():
+            if "success" in infos[row]:
+                infos[row].setdefault("is_success", bool(infos[row]["success"]))
+        super()._update_info_buffer(infos, dones)
+
     def _bootstrap_time_limits(
         self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], values: Tensor
     ) -> np.ndarray:

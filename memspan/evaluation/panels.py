@@ -140,7 +140,9 @@ def _mark_chance(axes: Axes, run: Evaluation, chance: float | None) -> list[Line
     level = chance_level(run, chance)
     if level is None or axes.get_ylabel() != SUCCESS:
         return []
-    line = axes.axhline(level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"no memory ({level:g})")
+    line = axes.axhline(
+        level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"best without\nmemory ({level:g})"
+    )
     return [line]
 
 

@@ -17,7 +17,7 @@ done
 train --memory expire-span --memory-loss-coef 1e-4 --name expire-span-1e-4
 train --memory expire-span --memory-loss-coef 0 --name expire-span-0
 # Doors' sides drawn at random.
-for memory in none transformer-xl; do
+for memory in none lstm transformer-xl expire-span; do
     train --env memspan/CorridorShuffled-v0 --memory $memory
 done
 

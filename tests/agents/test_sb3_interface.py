@@ -13,6 +13,7 @@ from stable_baselines3.common.callbacks import (
     EvalCallback,
     StopTrainingOnMaxEpisodes,
 )
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
@@ -388,3 +389,11 @@ def test_unknown_arguments() -> None:
         MemoryPPO("MemoryPolicy", Toy(), n_step=5)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="Policy RecurrentPolicy unknown"):
         MemoryPPO("RecurrentPolicy", Toy())
+
+
+def test_success_is_counted_in_environments_made_by_sb3() -> None:
+    """They come through SB3's Monitor, which knows nothing of `success`."""
+    env = make_vec_env("memspan/Corridor-v0", 2, env_kwargs={"max_length": 3})
+    model = MemoryPPO("MemoryPolicy", env, memory="none", n_steps=64, n_minibatches=1, device="cpu")
+    model.learn(256)
+    assert len(model.ep_success_buffer) == len(model.ep_info_buffer) > 0

@@ -53,7 +53,7 @@ def test_axes(sweep):
     steps = [b - a for a, b in pairwise(pixels)]
     assert steps == pytest.approx([steps[0]] * 3)
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert legend == ["none", "transformer-xl", "no memory (0.5)"]
+    assert legend == ["none", "transformer-xl", "best without\nmemory (0.5)"]
     assert {"M=8", "M=200"} <= texts(axes)
     assert not mpl.get_backend().lower().startswith("qt")
 
@@ -98,13 +98,16 @@ def test_chance(make_evaluation):
         figure = success_against_memory([make_evaluation(env=env, **settings)], chance)
         return [text.get_text() for text in figure.legends[0].get_texts()]
 
-    assert legend("memspan/CorridorShuffled-v0") == ["lstm", "no memory (0.5)"]
+    assert legend("memspan/CorridorShuffled-v0") == ["lstm", "best without\nmemory (0.5)"]
     assert legend("Unknown-v0") == ["lstm"]
     # Where the limit depends on the settings, it is known for those that are registered.
-    assert legend("memspan/Portal-v0") == ["lstm", "no memory (0.0065)"]
+    assert legend("memspan/Portal-v0") == ["lstm", "best without\nmemory (0.0065)"]
     assert legend("memspan/Portal-v0", env_kwargs={"num_rooms": 3}) == ["lstm"]
-    assert legend("memspan/Corridor-v0", env_kwargs={"max_length": 9}) == ["lstm", "no memory (0.5)"]
-    assert legend("Unknown-v0", 0.25) == ["lstm", "no memory (0.25)"]
+    assert legend("memspan/Corridor-v0", env_kwargs={"max_length": 9}) == [
+        "lstm",
+        "best without\nmemory (0.5)",
+    ]
+    assert legend("Unknown-v0", 0.25) == ["lstm", "best without\nmemory (0.25)"]
 
 
 def test_nothing_to_draw():
