@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -38,8 +39,10 @@ def curves(run: Path) -> tuple[list[dict[str, float]], float]:
 def publish(run: Path, target: Path) -> dict[str, Any]:
     """Copies one run; returns its evaluation."""
     target.mkdir(parents=True, exist_ok=True)
-    for name in ("config.yaml", "evaluation.json"):
-        shutil.copyfile(run / name, target / name)
+    shutil.copyfile(run / "evaluation.json", target / "evaluation.json")
+    # Where the runs lay on this machine is nobody's business.
+    config = (run / "config.yaml").read_text()
+    (target / "config.yaml").write_text(re.sub(r"(?m)^run_dir: .*$", "run_dir: runs/results", config))
     rows, minutes = curves(run)
     with (target / "curve.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["timesteps", *CURVES])
