@@ -248,15 +248,17 @@ def test_what_is_measured(memory: Memory, by: str) -> None:
     assert effective.dtype == x.dtype
     assert (effective >= 0).all()
     assert (effective <= memory.capacity).all()
-    if "lstm" in type(memory).__name__.lower():
-        assert (effective == memory.capacity).all()
-    else:
-        # The step itself is no memory, and of an episode's past there is only so much.
-        age = torch.arange(40)[:, None].repeat(1, ROWS)
-        age[25:, 1] -= 25
-        assert (effective[0] == 0).all()
-        assert effective[25, 1] == 0
-        assert (effective <= age).all()
+    # Vectors of constant size always count; the step itself is no memory, and of an episode's past there is
+    # only so much.
+    layers = memory.remembered(fresh(memory, ROWS))
+    floats = sum(value[0].numel() for layer in layers for value in layer.vectors.values())
+    constant = floats / WIDTH / max(len(layers), 1)
+    age = torch.arange(40)[:, None].repeat(1, ROWS)
+    age[25:, 1] -= 25
+    assert (effective[0] == constant).all()
+    assert effective[25, 1] == constant
+    assert (effective >= constant).all()
+    assert (effective <= constant + age).all()
 
 
 @torch.no_grad()
