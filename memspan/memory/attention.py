@@ -7,6 +7,10 @@ sines and cosines of the distance. Both have two forms here that give the same n
   dot product with a fixed code of the key's time, and one matrix product gives the whole score;
 - a step (`attend_step`) moves the key and value projections to the query's side, `q.(W h) = (W'q).h`, so
   that slots are read as they were stored and nothing per slot has to be projected or kept.
+
+With `position_values` (Shaw et al., Self-attention with relative position representations, 2018,
+arXiv 1803.02155) what is read tells its distance, too: `sum_j a_tj (v_j + W r(t - j))`. Without, the distance
+is in the scores alone, and a layer can look for what was seen some time ago but not say how long ago it was.
 """
 
 from __future__ import annotations
@@ -47,6 +51,7 @@ class AttentionLayer(nn.Module):
         horizon: distance that the slowest of them still resolves.
         ff_factor: hidden units of the feed-forward layer in multiples of D.
         copy_at_first: what is read is added as it was stored, until something else is learnt.
+        position_values: what is read tells how long ago it was.
     """
 
     frequencies: Tensor
@@ -59,6 +64,7 @@ class AttentionLayer(nn.Module):
         horizon: int,
         ff_factor: int,
         copy_at_first: bool = False,
+        position_values: bool = False,
     ) -> None:
         super().__init__()
         if width % n_heads:
@@ -87,6 +93,10 @@ class AttentionLayer(nn.Module):
                 self.out.weight.copy_(self.value.weight.T)
         nn.init.normal_(self.position_query.weight, std=0.01)
         nn.init.zeros_(self.position_query.bias)
+        self.position_value = None
+        if position_values:
+            self.position_value = nn.Linear(n_heads * 2 * n_frequencies, width, bias=False)
+            nn.init.xavier_uniform_(self.position_value.weight)
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
         self.register_buffer("frequencies", float(max(horizon, 2)) ** -exponents, persistent=False)
 
@@ -130,7 +140,7 @@ class AttentionLayer(nn.Module):
             context = torch.cat([hidden, u], dim=1)
             k, v = self._keys_and_values(context, birth.clamp(min=-self.horizon))  # (B, K, H, .)
             read = dense_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
-            read = read.transpose(1, 2).flatten(2)  # (B, T, D)
+            read = read.transpose(1, 2)  # (B, T, H, .)
         else:
             used = (birth > -math.inf).sum(1).tolist()
             parts = zip(hidden.unbind(), u.unbind(), used, strict=True)
@@ -138,19 +148,24 @@ class AttentionLayer(nn.Module):
                 [part for cached, row, n in parts for part in (cached[len(cached) + n_steps - n :], row)]
             )  # (packed keys, D)
             k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
-            read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, D/H)
-            read = read.view(n_rows, n_steps, -1)
-        x = x + self.out(read)
+            read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
+            read = read.unflatten(0, (n_rows, n_steps))
+        x = x + self.out(read[..., : self.head_width].flatten(2))
+        if self.position_value is not None:
+            of_cos, of_sin = read[..., self.head_width :].chunk(2, dim=-1)  # of each key's time
+            turned = torch.cat([sin * of_cos - cos * of_sin, cos * of_cos + sin * of_sin], dim=-1)
+            x = x + self.position_value(turned.flatten(2))
         out: Tensor = self.feed_forward(x)
         return out
 
     def _keys_and_values(self, context: Tensor, birth: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys (..., H, E), with the code of their time, and values (..., H, D/H)."""
+        """Keys (..., H, E), with the code of their time, and values (..., H, D/H), with it or without."""
         k = self.key(context).unflatten(-1, (self.n_heads, self.head_width))
+        v = self.value(context).unflatten(-1, (self.n_heads, self.head_width))
         sin, cos = self._angles(birth)
-        code = torch.cat([cos, sin], dim=-1).unsqueeze(-2)
-        keys = torch.cat([k, code.expand(*k.shape[:-1], -1)], dim=-1)
-        return keys, self.value(context).unflatten(-1, (self.n_heads, self.head_width))
+        code = torch.cat([cos, sin], dim=-1).unsqueeze(-2).expand(*k.shape[:-1], -1)
+        keys = torch.cat([k, code], dim=-1)
+        return keys, v if self.position_value is None else torch.cat([v, code], dim=-1)
 
     def attend_step(
         self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int, bias: Tensor
@@ -174,12 +189,15 @@ class AttentionLayer(nn.Module):
         q = torch.einsum("bhe,hed->bhd", q, key_weight)
         scores = q @ slots.transpose(1, 2)  # (B, H, S)
         # Position scores of every possible distance, then of each slot's.
-        sin, cos = self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype))
-        by_distance = torch.cat([p_sin, p_cos], -1) @ torch.cat([sin, cos], -1).T  # (B, H, distances)
+        code = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
+        by_distance = torch.cat([p_sin, p_cos], -1) @ code.T  # (B, H, distances)
         scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
         scores += bias.unsqueeze(1)
-        read = torch.softmax(scores, dim=-1) @ slots  # (B, H, D)
+        weights = torch.softmax(scores, dim=-1)
+        read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
         x = x + self.out(value)
+        if self.position_value is not None:
+            x = x + self.position_value((weights @ code[distance]).flatten(1))
         out: Tensor = self.feed_forward(x)
         return out

@@ -41,6 +41,8 @@ class TransformerConfig(MemoryConfig):
     """Sines and cosines that tell distances apart."""
     copy_at_first: bool = False
     """Start with attention that adds what it reads as it was stored."""
+    position_values: bool = False
+    """What is read tells how long ago it was, too."""
 
     def validate(self) -> None:
         for name in ("n_layers", "n_heads", "ff_factor", "n_frequencies"):
@@ -68,7 +70,13 @@ class SlotTransformer(Memory):
         self.longest_distance = horizon
         self.layers = nn.ModuleList(
             AttentionLayer(
-                width, config.n_heads, config.n_frequencies, horizon, config.ff_factor, config.copy_at_first
+                width,
+                config.n_heads,
+                config.n_frequencies,
+                horizon,
+                config.ff_factor,
+                config.copy_at_first,
+                config.position_values,
             )
             for _ in range(config.n_layers)
         )

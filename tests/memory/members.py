@@ -18,13 +18,17 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "transformer-xl": ("transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
     "transformer-xl, 1 step": ("transformer-xl", {"memory_size": 1, "n_heads": 1, "n_layers": 1}),
     "transformer-xl, all steps": ("transformer-xl", {"memory_size": 50, "n_heads": 4}),
+    "transformer-xl, position values": (
+        "transformer-xl",
+        {"memory_size": 4, "n_heads": 2, "n_frequencies": 3, "position_values": True},
+    ),
     "expire-span": (
         "expire-span",
         {"max_span": 8, "ramp": 3, "n_heads": 2, "penalty": "ramp", "initial_span": 0.5},
     ),
     "expire-span, long": (
         "expire-span",
-        {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5},
+        {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5, "position_values": True},
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
 }

@@ -63,20 +63,25 @@ def attend(layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tenso
     d = u.shape[0] // n_heads
     q = layer.query(u).view(n_heads, d)
     p = layer.position_query(u).view(n_heads, 2, n_frequencies)
-    heads = []
+    heads, distances = [], []
     for head in range(n_heads):
-        weights, values = [], []
+        weights, values, codes = [], [], []
         for distance, slot, mask in read:
             key = layer.key(slot).view(n_heads, d)[head]
             score = (q[head] * key).sum() / math.sqrt(d)
-            for f in range(n_frequencies):
-                angle = distance * max(longest, 2) ** -(f / max(n_frequencies - 1, 1))
+            angles = [
+                distance * max(longest, 2) ** -(f / max(n_frequencies - 1, 1)) for f in range(n_frequencies)
+            ]
+            for f, angle in enumerate(angles):
                 score = score + p[head, 0, f] * math.sin(angle) + p[head, 1, f] * math.cos(angle)
+            codes.append(u.new_tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles]))
             weights.append(mask * score.exp())
             values.append(layer.value(slot).view(n_heads, d)[head])
         total = torch.stack(weights).sum()
         heads.append(sum(w / total * v for w, v in zip(weights, values, strict=True)))
-    return layer.out(torch.cat(heads))
+        distances.append(sum(w / total * code for w, code in zip(weights, codes, strict=True)))
+    out = layer.out(torch.cat(heads))
+    return out if layer.position_value is None else out + layer.position_value(torch.cat(distances))
 
 
 def run_row(
