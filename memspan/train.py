@@ -51,8 +51,12 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     args = list(sys.argv[1:] if args is None else args)
     if any(arg == "--resume" or arg.startswith("--resume=") for arg in args):
-        folder = tyro.cli(Resume, prog="memspan train", args=args).resume
-        return resume(folder)
+        parsed, others = tyro.cli(Resume, prog="memspan train", args=args, return_unknown_args=True)
+        if others:
+            raise ValueError(
+                f"{others[0]}: --resume takes no other flag; a run goes on with its own settings"
+            )
+        return resume(parsed.resume)
     config = parse(args, prog="memspan train")
     check_config(config)
     folder = run_folder(config)

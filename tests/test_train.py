@@ -256,10 +256,29 @@ def test_killed_run_takes_back_what_was_not_saved(tmp_path: Path, monkeypatch: p
 
 
 def test_resume_takes_no_other_flags(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as exit_:
-        cli.main(["train", "--resume", str(finished), "--n-envs", "8"])
-    assert exit_.value.code == 2
-    assert "--n-envs" in capsys.readouterr().err
+    assert cli.main(["train", "--resume", str(finished), "--n-envs", "8"]) == 2
+    assert "--n-envs: --resume takes no other flag" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (
+            ["--memory", "lstm", "--memory.max-span", "9"],
+            ["--memory.max-span: memory 'lstm'", "--memory.units"],
+        ),
+        (["--memory.max_spam=9"], ["--memory.max-spam: memory 'expire-span'", "--memory.max-span"]),
+        (["--env.maxlength=9"], ["--env.maxlength: memspan/Corridor-v0", "--env.max-length"]),
+    ],
+)
+def test_flags_of_others_are_refused(
+    flags: list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", "--run-dir", str(tmp_path), *flags]) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    assert all(word in line for word in words)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -63,6 +63,8 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
             ("memory", type(memory_settings)),
         ],
     )
+    for name, group in (("env", env_settings), ("memory", memory_settings)):
+        _check_names(args, f"--{name}.", group, env if name == "env" else f"memory {memory!r}")
     parsed: Any = tyro.cli(
         flags,
         prog=prog,
@@ -76,6 +78,19 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
         env_kwargs=chosen_settings(spec, parsed.env),
         memory_kwargs=dataclasses.asdict(parsed.memory),
     )
+
+
+def _check_names(args: Sequence[str], prefix: str, settings: Any, owner: str) -> None:
+    """Refuses flags of settings that there are not, and says which there are.
+
+    Raises:
+        ValueError: names the flag.
+    """
+    known = [f"{prefix}{one.name.replace('_', '-')}" for one in dataclasses.fields(settings)]
+    for arg in args:
+        flag = arg.partition("=")[0].replace("_", "-")
+        if flag.startswith(prefix) and flag not in known and flag.replace(".no-", ".") not in known:
+            raise ValueError(f"{flag}: {owner} has no such setting; it has {', '.join(known) or 'none'}")
 
 
 def _description(env: str, memory: str) -> str:
