@@ -25,3 +25,4 @@ memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-agai
     --length-figure results/corridor/success-by-length.png
 memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
 python results/publish.py runs/results results/corridor Corridor-v0 CorridorShuffled-v0
+python results/curves.py results/corridor/Corridor-v0 results/corridor/curves.png
