@@ -47,6 +47,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         memory_loss_coef: float | Schedule,
         memory_loss_gate: float | None,
         memory_target: float | None,
+        prediction_coef: float,
         normalize_advantage: bool,
         min_advantage_std: float,
         _init_setup_model: bool = True,
@@ -61,6 +62,9 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             raise ValueError(f"memory_loss_gate={memory_loss_gate!r}: must be at least 0 and below 1")
         if memory_target is not None and not memory_target > 0:
             raise ValueError(f"memory_target={memory_target!r}: must be above 0")
+        if not prediction_coef >= 0:
+            raise ValueError(f"prediction_coef={prediction_coef!r}: must be at least 0")
+        self.prediction_coef = prediction_coef
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
         self.memory_target = memory_target
@@ -84,7 +88,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         is_dict = isinstance(self.observation_space, spaces.Dict)
         self.rollout_buffer_class = MemoryDictRolloutBuffer if is_dict else MemoryRolloutBuffer
         own_kwargs = self.policy_kwargs
-        self.policy_kwargs = dict(own_kwargs, memory=self.memory, memory_kwargs=self.memory_kwargs)
+        self.policy_kwargs = dict(
+            own_kwargs,
+            memory=self.memory,
+            memory_kwargs=self.memory_kwargs,
+            predict_next=self.prediction_coef > 0,
+        )
         try:
             super()._setup_model()
         finally:

@@ -13,6 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from memspan.agents.features import default_extractor, preprocess
+from memspan.agents.prediction import NextInput
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
 
@@ -38,6 +39,8 @@ class Evaluated(NamedTuple):
     entropy: Tensor | None
     """(T, B), or None where the distribution has no closed form."""
     memory: MemoryOutput
+    prediction_loss: Tensor | None
+    """Mean over the block, see `memspan.agents.prediction`; None: nothing is predicted."""
 
 
 class MemoryPolicy(ActorCriticPolicy):
@@ -55,6 +58,8 @@ class MemoryPolicy(ActorCriticPolicy):
             actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
             chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
+        predict_next: learn to predict the next input, see `memspan.agents.prediction`; `prediction_coef` of
+            the agent sets it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
     """
@@ -70,6 +75,7 @@ class MemoryPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
+        predict_next: bool = False,
         **kwargs: Any,
     ) -> None:
         if kwargs.get("use_sde"):
@@ -84,6 +90,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width
         self.first_preference = first_preference
+        self.predict_next = predict_next
         super().__init__(
             observation_space,
             action_space,
@@ -102,6 +109,7 @@ class MemoryPolicy(ActorCriticPolicy):
             assert isinstance(self.action_net, nn.Linear)
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
+        self.next_input = NextInput(self.width, self.action_space) if self.predict_next else None
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
         for group in memory.parameter_groups():
@@ -118,6 +126,7 @@ class MemoryPolicy(ActorCriticPolicy):
             memory_kwargs=self.memory_kwargs,
             width=self.width,
             first_preference=self.first_preference,
+            predict_next=self.predict_next,
         )
         return data
 
@@ -172,6 +181,7 @@ class MemoryPolicy(ActorCriticPolicy):
             log_probs,
             None if entropy is None else entropy.view(n_steps, n_rows),
             memory,
+            self.next_input and self.next_input(memory.features, actions, x, episode_starts),
         )
 
     # SB3's interface -----------------------------------------------------------------------------------

@@ -41,6 +41,8 @@ class MemoryPPO(MemoryAlgorithm):
             rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
         memory_target: effective memory at which they have gone; they count in full from twice as much on.
             None: no target.
+        prediction_coef: weight of the error of predicting the memory's next input from its features and the
+            action, see `memspan.agents.prediction`; 0: nothing is predicted.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.
@@ -72,6 +74,7 @@ class MemoryPPO(MemoryAlgorithm):
         memory_loss_coef: float | Schedule = 0.0,
         memory_loss_gate: float | None = None,
         memory_target: float | None = None,
+        prediction_coef: float = 0.0,
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -94,6 +97,7 @@ class MemoryPPO(MemoryAlgorithm):
             memory_loss_coef,
             memory_loss_gate,
             memory_target,
+            prediction_coef,
             normalize_advantage,
             min_advantage_std,
             learning_rate=learning_rate,
@@ -142,6 +146,7 @@ class MemoryPPO(MemoryAlgorithm):
                 value_loss = F.mse_loss(values, block.returns)
                 entropy_loss = self._entropy_loss(evaluated)
                 memory_loss = self._memory_loss(evaluated)
+                prediction_loss = evaluated.prediction_loss
                 with torch.no_grad():
                     # Low-variance, never negative estimate: joschu.net/blog/kl-approx.html
                     approx_kl = (ratio - 1 - log_ratio).mean().item()
@@ -150,6 +155,7 @@ class MemoryPPO(MemoryAlgorithm):
                     ("value_loss", value_loss.item()),
                     ("entropy_loss", entropy_loss.item()),
                     ("memory_loss", memory_loss.item()),
+                    *([] if prediction_loss is None else [("prediction_loss", prediction_loss.item())]),
                     ("approx_kl", approx_kl),
                     ("clip_fraction", ((ratio - 1).abs() > clip_range).float().mean().item()),
                 ):
@@ -162,6 +168,7 @@ class MemoryPPO(MemoryAlgorithm):
                     + self.ent_coef * entropy_loss
                     + self.vf_coef * value_loss
                     + memory_loss_coef * memory_loss
+                    + (0.0 if prediction_loss is None else self.prediction_coef * prediction_loss)
                 )
             self._n_updates += 1
             if not proceed:

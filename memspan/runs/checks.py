@@ -118,7 +118,15 @@ _RULES: dict[str, Rule] = {
     ),
     **dict.fromkeys(("learning_rate", "first_preference", "clip_range", "max_grad_norm"), _POSITIVE),
     **dict.fromkeys(
-        ("final_learning_rate", "ent_coef", "vf_coef", "min_advantage_std", "memory_loss_coef"), _NOT_NEGATIVE
+        (
+            "final_learning_rate",
+            "ent_coef",
+            "vf_coef",
+            "min_advantage_std",
+            "memory_loss_coef",
+            "prediction_coef",
+        ),
+        _NOT_NEGATIVE,
     ),
     **dict.fromkeys(("gamma", "gae_lambda"), _FRACTION),
 }

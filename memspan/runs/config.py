@@ -70,6 +70,8 @@ class RunConfig:
     """Success rate above which the memory's own losses count, in full at 1; None: always."""
     memory_target: float | None = None
     """Effective memory down to which they count, in full from twice as much on; None: always."""
+    prediction_coef: float = 0.0
+    """Weight of predicting the next observation from memory and action; 0: nothing is predicted."""
     stats_window_size: int = 300
     """Episodes over which success rate and mean return run."""
     checkpoint_every: int = 250_000

@@ -1,0 +1,125 @@
+"""Predicting the next input of the memory: what is compared with what, and what it teaches."""
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import get_flattened_obs_dim, preprocess_obs
+from torch.nn import functional as F
+from toys import ACTIONS, corridors
+
+from memspan.agents import MemoryPPO
+from memspan.agents.prediction import NextInput
+
+T, B, D = 7, 3, 8
+
+
+@pytest.mark.parametrize("kind", ACTIONS)
+def test_error_is_that_of_a_loop(kind: str) -> None:
+    space = ACTIONS[kind]
+    space.seed(0)
+    torch.manual_seed(0)
+    module = NextInput(D, space)
+    features, x = torch.randn(2, T, B, D)
+    actions = torch.as_tensor(np.array([[space.sample() for _ in range(B)] for _ in range(T)]))
+    starts = torch.zeros(T, B, dtype=torch.bool)
+    starts[0] = starts[3, 1] = starts[4, 1] = starts[6, 2] = True
+    errors = []
+    for t in range(T - 1):
+        for b in range(B):
+            if not starts[t + 1, b]:
+                action = preprocess_obs(actions[t, b][None], space)
+                assert isinstance(action, torch.Tensor)
+                guess = module.predictor(torch.cat([features[t, b], action.flatten()]))
+                errors.append((guess - F.layer_norm(x[t + 1, b], (D,))).square().mean())
+    assert len(errors) == (T - 1) * B - 3
+    torch.testing.assert_close(module(features, actions, x, starts), torch.stack(errors).mean())
+
+
+def test_what_is_predicted_is_taken_as_it_is() -> None:
+    module = NextInput(D, spaces.Discrete(2))
+    features, x = torch.randn(2, T, B, D).requires_grad_()
+    starts = torch.zeros(T, B, dtype=torch.bool)
+    loss = module(features, torch.zeros(T, B), x, starts)
+    from_features, from_x = torch.autograd.grad(loss, (features, x), allow_unused=True)
+    assert (from_features[:-1].abs().sum(-1) > 0).all()
+    assert (from_features[-1] == 0).all()
+    assert from_x is None
+
+
+def test_nothing_follows() -> None:
+    starts = torch.ones(T, B, dtype=torch.bool)
+    features = torch.randn(T, B, D)
+    assert NextInput(D, spaces.Discrete(2))(features, torch.zeros(T, B), features, starts) == 0
+
+
+def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {
+        "memory": "lstm",
+        "n_steps": 8,
+        "device": "cpu",
+        "policy_kwargs": {"width": 16},
+    }
+    plain = MemoryPPO("MemoryPolicy", corridors(4), **settings)
+    assert plain.policy.next_input is None
+    model = MemoryPPO("MemoryPolicy", corridors(4), prediction_coef=0.5, seed=0, **settings)
+    assert model.policy.next_input is not None
+    others = {name for name, _ in model.policy.named_parameters()} - {
+        name for name, _ in plain.policy.named_parameters()
+    }
+    assert len(others) == 4
+    model.learn(64)
+    model.save(tmp_path / "model.zip")
+    loaded = MemoryPPO.load(tmp_path / "model.zip", device="cpu")
+    assert loaded.prediction_coef == 0.5
+    for name, value in model.policy.state_dict().items():
+        torch.testing.assert_close(loaded.policy.state_dict()[name], value)
+    with pytest.raises(ValueError, match=r"^prediction_coef=-1: must be at least 0$"):
+        MemoryPPO("MemoryPolicy", corridors(4), prediction_coef=-1, **settings)
+
+
+class Echo(gym.Env[Any, Any]):
+    """Pays nothing. Says a sign, then silence, then the sign again if the last action asks for it."""
+
+    observation_space = spaces.Box(-1, 1, (2,), np.float32)
+    action_space = spaces.Discrete(2)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Any, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.sign = np.eye(2, dtype=np.float32)[self.np_random.integers(2)]
+        self.time = 0
+        return self.sign, {}
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        silence = np.zeros(2, dtype=np.float32)
+        return self.sign if self.time == 4 and action else silence, 0.0, self.time == 5, False, {}
+
+
+def test_it_teaches_to_remember() -> None:
+    """Without any reward: what the action brings is predicted by those who know the sign."""
+    errors = {}
+    for memory in "none", "lstm":
+        model = MemoryPPO(
+            "MemoryPolicy",
+            gym.vector.SyncVectorEnv([Echo] * 16),
+            memory=memory,
+            n_steps=20,
+            learning_rate=3e-3,
+            prediction_coef=1.0,
+            seed=0,
+            device="cpu",
+            policy_kwargs={"width": 16},
+        )
+        model.learn(80 * 16 * 20)
+        errors[memory] = model.logger.name_to_value["train/prediction_loss"]
+    assert errors["lstm"] < 0.02 < 0.05 < errors["none"]
+
+
+def test_actions_are_flattened() -> None:
+    space = spaces.Box(-1, 1, (2, 2), np.float32)
+    assert NextInput(D, space).predictor[0].in_features == D + get_flattened_obs_dim(space) == D + 4
