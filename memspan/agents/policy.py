@@ -176,12 +176,15 @@ class MemoryPolicy(ActorCriticPolicy):
         distribution = self._get_action_dist_from_latent(latent_pi)
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
         entropy = distribution.entropy()
+        prediction_loss = None
+        if self.next_input is not None:
+            prediction_loss = self.next_input(memory.features, actions, x, episode_starts)
         return Evaluated(
             self.value_net(latent_vf).view(n_steps, n_rows),
             log_probs,
             None if entropy is None else entropy.view(n_steps, n_rows),
             memory,
-            self.next_input and self.next_input(memory.features, actions, x, episode_starts),
+            prediction_loss,
         )
 
     # SB3's interface -----------------------------------------------------------------------------------

@@ -1,12 +1,12 @@
 """What comes next: an auxiliary task that teaches a memory what acting depends on.
 
-From the memory's features and the action at step t, the agent predicts the input of the memory at t + 1. Where
-the outcome of an action depends on what was seen long ago, the prediction is only right for those who remember,
-and every such step teaches it, whether it pays or not; a reward may come only once an episode.
+From the memory's features and the action at step t, the agent predicts the memory's input at t + 1. Where the
+outcome of an action depends on what was seen long ago, only those who remember are right, and every such step
+teaches it, whether it pays or not; a reward may come but once an episode.
 
-Predicting in the space of one's own embeddings, taken as they are: Schwarzer et al., Data-Efficient
-Reinforcement Learning with Self-Predictive Representations, 2021, arXiv 2007.05929. Here it is one step ahead,
-without a target network and with a squared error; what keeps embeddings apart is that actor and critic use them.
+Predicting one's own embeddings: Schwarzer et al., Data-Efficient Reinforcement Learning with Self-Predictive
+Representations, 2021, arXiv 2007.05929. Here it is one step ahead, with a squared error and without a target
+network; what keeps embeddings apart is that actor and critic use them.
 """
 
 from __future__ import annotations

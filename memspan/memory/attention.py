@@ -149,7 +149,7 @@ class AttentionLayer(nn.Module):
             )  # (packed keys, D)
             k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
             read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
-            read = read.unflatten(0, (n_rows, n_steps))
+            read = read.view(n_rows, n_steps, *read.shape[1:])
         x = x + self.out(read[..., : self.head_width].flatten(2))
         if self.position_value is not None:
             of_cos, of_sin = read[..., self.head_width :].chunk(2, dim=-1)  # of each key's time
