@@ -13,6 +13,7 @@ from memspan.envs import CorridorVectorEnv
 MEMORIES: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {"n_layers": 2},
+    "gru": {"n_layers": 2},
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
 }

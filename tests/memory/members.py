@@ -15,6 +15,8 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", {}),
     "lstm": ("lstm", {}),
     "lstm, 2 layers": ("lstm", {"n_layers": 2, "units": 5, "longest_dependency": 9}),
+    "gru": ("gru", {}),
+    "gru, 2 layers": ("gru", {"n_layers": 2, "units": 5, "longest_dependency": 9}),
     "transformer-xl": ("transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
     "transformer-xl, 1 step": ("transformer-xl", {"memory_size": 1, "n_heads": 1, "n_layers": 1}),
     "transformer-xl, all steps": ("transformer-xl", {"memory_size": 50, "n_heads": 4}),

@@ -13,6 +13,7 @@ WIDTH, N_STEPS = 32, 13
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {},
+    "gru": {},
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
 }

@@ -26,6 +26,10 @@ class Borrowed(NoMemory):
         ("lstm", {"units": 0}, "units=0: must be at least 1"),
         ("lstm", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
         ("lstm", {"longest_dependency": 2}, "longest_dependency=2: must be 0 or at least 3"),
+        ("gru", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("gru", {"units": 0}, "units=0: must be at least 1"),
+        ("gru", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
+        ("gru", {"longest_dependency": 2}, "longest_dependency=2: must be 0 or at least 3"),
         ("transformer-xl", {"n_layers": 0}, "n_layers=0: must be at least 1"),
         ("transformer-xl", {"n_heads": 0}, "n_heads=0: must be at least 1"),
         ("transformer-xl", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
@@ -71,9 +75,9 @@ def test_widths(name: str) -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        ValueError, match=r"^memory='gru': unknown; must be one of expire-span, .*, or module:Class$"
+        ValueError, match=r"^memory='elephant': unknown; must be one of expire-span, .*, or module:Class$"
     ):
-        make_memory("gru", 8)
+        make_memory("elephant", 8)
     with pytest.raises(ValueError, match=r"^memory='no_such_module:Memory': cannot be imported"):
         make_memory("no_such_module:Memory", 8)
     with pytest.raises(ValueError, match=r"^memory='torch:NoSuchClass': cannot be imported"):
