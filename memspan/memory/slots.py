@@ -12,12 +12,13 @@ shrinks with what is kept.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from memspan.memory.attention import AttentionLayer
+from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
 
@@ -62,7 +63,13 @@ class Readable:
 class SlotTransformer(Memory):
     """Attention layers over slots; see the module's docstring for the state."""
 
-    def __init__(self, width: int, config: TransformerConfig, horizon: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        config: TransformerConfig,
+        horizon: int,
+        residual: Callable[[], Residual] = Residual,
+    ) -> None:
         super().__init__(width)
         if width % config.n_heads:
             raise ValueError(f"n_heads={config.n_heads}: must divide the width {width}")
@@ -77,6 +84,7 @@ class SlotTransformer(Memory):
                 config.ff_factor,
                 config.copy_at_first,
                 config.position_values,
+                residual,
             )
             for _ in range(config.n_layers)
         )

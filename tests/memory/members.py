@@ -24,6 +24,11 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         "transformer-xl",
         {"memory_size": 4, "n_heads": 2, "n_frequencies": 3, "position_values": True},
     ),
+    "gated-transformer-xl": ("gated-transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
+    "gated-transformer-xl, position values": (
+        "gated-transformer-xl",
+        {"memory_size": 6, "n_layers": 1, "n_heads": 1, "gate_bias": 0.5, "position_values": True},
+    ),
     "expire-span": (
         "expire-span",
         {"max_span": 8, "ramp": 3, "n_heads": 2, "penalty": "ramp", "initial_span": 0.5},

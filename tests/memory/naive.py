@@ -12,13 +12,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspan.memory.attention import AttentionLayer
+from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.expire_span import ExpireSpan
 from memspan.memory.slots import SlotTransformer
 from memspan.memory.transformer_xl import TransformerXL
 
 Mask = Callable[[int, Tensor, int], Tensor]
 """(layer, what a slot holds, its distance) -> how much of it is left, from 0 to 1."""
+
+Join = Callable[[Residual, Tensor, Tensor], Tensor]
+"""(the layer's module for it, input of a sub-layer, its answer) -> both together."""
+
+
+def added(_: Residual, x: Tensor, y: Tensor) -> Tensor:
+    return x + y
 
 
 def window(memory: TransformerXL) -> Mask:
@@ -90,6 +97,7 @@ def run_row(
     x: Tensor,
     episode_starts: Tensor,
     cached: list[list[tuple[int, Tensor]]] | None = None,
+    join: Join = added,
 ) -> Naive:
     """One row (T, D) of a block, whose first step has time 0; cached memories have negative times."""
     out = Naive(kept=[list(slots) for slots in cached] if cached else [[] for _ in memory.layers])
@@ -109,9 +117,10 @@ def run_row(
                     charged.append(span_of(memory, n, u))
                 else:
                     charged.append(sum(inside) / memory.ramp if inside else h.new_zeros(()))
-            h = h + attend(layer, u, read, memory.longest_distance)
+            h = join(layer.residual, h, attend(layer, u, read, memory.longest_distance))
             feed_forward = layer.feed_forward
-            h = h + feed_forward.down(feed_forward.up(feed_forward.norm(h)).clamp(min=0))
+            y = feed_forward.down(feed_forward.up(feed_forward.norm(h)).clamp(min=0))
+            h = join(feed_forward.residual, h, y)
         out.features.append(memory.norm(h))
         out.effective.append(effective / len(memory.layers))
         if charged:
