@@ -1,6 +1,7 @@
 """Memories: torsos that carry a state through time, one file per paper."""
 
 from memspan.memory import (  # noqa: F401  (they register)
+    adaptive_span,
     expire_span,
     gated_transformer_xl,
     gru,

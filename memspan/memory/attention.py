@@ -137,7 +137,7 @@ class AttentionLayer(nn.Module):
             u: (B, T, D) `normalise(x)`.
             hidden: (B, S, D) cached slots; a row's used ones are the last.
             birth: (B, K) time of each key, slots before block; 0 is the block's first step, -inf: not used.
-            bias: (B, T, K) added to the scores: -inf where a key must not be read.
+            bias: (B, T, K), or (B, H, T, K), added to the scores: -inf where a key must not be read.
             pieces: see `memspan.memory.block_attention`; None: dense attention.
 
         Returns:
@@ -191,7 +191,7 @@ class AttentionLayer(nn.Module):
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
             n_distances: how many distances there are.
-            bias: (B, S) added to the scores: -inf where a slot must not be read.
+            bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 
         Returns:
             (B, D) output of the layer.
@@ -205,7 +205,7 @@ class AttentionLayer(nn.Module):
         code = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
         by_distance = torch.cat([p_sin, p_cos], -1) @ code.T  # (B, H, distances)
         scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
-        scores += bias.unsqueeze(1)
+        scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
         weights = torch.softmax(scores, dim=-1)
         read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias

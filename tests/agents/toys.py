@@ -16,6 +16,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "gru": {"n_layers": 2},
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
     "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
+    "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
 }
 

@@ -29,13 +29,22 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         "gated-transformer-xl",
         {"memory_size": 6, "n_layers": 1, "n_heads": 1, "gate_bias": 0.5, "position_values": True},
     ),
+    "adaptive-span": ("adaptive-span", {"max_span": 8, "ramp": 3, "n_heads": 2}),
+    "adaptive-span, long": ("adaptive-span", {"max_span": 60, "ramp": 4, "position_values": True}),
+    "adaptive-span, short": ("adaptive-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "n_heads": 1}),
     "expire-span": (
         "expire-span",
         {"max_span": 8, "ramp": 3, "n_heads": 2, "penalty": "ramp", "initial_span": 0.5},
     ),
     "expire-span, long": (
         "expire-span",
-        {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5, "position_values": True},
+        {
+            "max_span": 60,
+            "ramp": 4,
+            "divide_logit_by_ramp": True,
+            "initial_span": 0.5,
+            "position_values": True,
+        },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
 }

@@ -45,6 +45,13 @@ class Borrowed(NoMemory):
             {"copy_at_first": True},
             "copy_at_first=True: must be False: a gate does not add what is read as it was stored",
         ),
+        ("adaptive-span", {"max_span": 0}, "max_span=0: must be at least 1"),
+        ("adaptive-span", {"ramp": 0}, "ramp=0: must be at least 1"),
+        ("adaptive-span", {"initial_span": 1.5}, "initial_span=1.5: must be from 0 to 1"),
+        ("adaptive-span", {"initial_span": -0.5}, "initial_span=-0.5: must be from 0 to 1"),
+        ("adaptive-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
+        ("adaptive-span", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("adaptive-span", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
         ("expire-span", {"max_span": 0}, "max_span=0: must be at least 1"),
         ("expire-span", {"ramp": 0}, "ramp=0: must be at least 1"),
         ("expire-span", {"initial_span": 1.0}, "initial_span=1.0: must be between 0 and 1, both excluded"),
@@ -84,7 +91,7 @@ def test_widths(name: str) -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        ValueError, match=r"^memory='elephant': unknown; must be one of expire-span, .*, or module:Class$"
+        ValueError, match=r"^memory='elephant': unknown; must be one of .*expire-span, .*, or module:Class$"
     ):
         make_memory("elephant", 8)
     with pytest.raises(ValueError, match=r"^memory='no_such_module:Memory': cannot be imported"):
