@@ -1,6 +1,14 @@
 """Memories: torsos that carry a state through time, one file per paper."""
 
-from memspan.memory import expire_span, lstm, none, transformer_xl  # noqa: F401  (they register)
+from memspan.memory import (  # noqa: F401  (they register)
+    adaptive_span,
+    expire_span,
+    gated_transformer_xl,
+    gru,
+    lstm,
+    none,
+    transformer_xl,
+)
 from memspan.memory.base import (
     MEMORIES,
     Memory,

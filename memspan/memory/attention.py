@@ -16,6 +16,7 @@ is in the scores alone, and a layer can look for what was seen some time ago but
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -24,18 +25,27 @@ from torch.nn import functional as F
 from memspan.memory.block_attention import Piece, dense_attention, piece_attention
 
 
+class Residual(nn.Module):
+    """How a layer takes in what a sub-layer answers: the sum, here; subclasses have other ways."""
+
+    def forward(self, x: Tensor, *answers: Tensor) -> Tensor:
+        """All of one shape; what a sub-layer answers is the sum of its `answers`."""
+        return sum(answers, start=x)
+
+
 class FeedForward(nn.Module):
     """Pre-norm residual feed-forward layer."""
 
-    def __init__(self, width: int, factor: int) -> None:
+    def __init__(self, width: int, factor: int, residual: Callable[[], Residual] = Residual) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, factor * width)
         self.down = nn.Linear(factor * width, width)
+        self.residual = residual()
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.down(F.relu(self.up(self.norm(x))))
-        return x + out
+        out: Tensor = self.residual(x, self.down(F.relu(self.up(self.norm(x)))))
+        return out
 
 
 class AttentionLayer(nn.Module):
@@ -52,6 +62,7 @@ class AttentionLayer(nn.Module):
         ff_factor: hidden units of the feed-forward layer in multiples of D.
         copy_at_first: what is read is added as it was stored, until something else is learnt.
         position_values: what is read tells how long ago it was.
+        residual: makes what joins the input with what is read, and that with the feed-forward layer's answer.
     """
 
     frequencies: Tensor
@@ -65,6 +76,7 @@ class AttentionLayer(nn.Module):
         ff_factor: int,
         copy_at_first: bool = False,
         position_values: bool = False,
+        residual: Callable[[], Residual] = Residual,
     ) -> None:
         super().__init__()
         if width % n_heads:
@@ -79,7 +91,8 @@ class AttentionLayer(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
-        self.feed_forward = FeedForward(width, ff_factor)
+        self.residual = residual()
+        self.feed_forward = FeedForward(width, ff_factor, residual)
         # Scores that differ enough at the start for one memory among hundreds to be found.
         for linear in (self.query, self.key, self.value, self.out):
             nn.init.xavier_uniform_(linear.weight)
@@ -124,7 +137,7 @@ class AttentionLayer(nn.Module):
             u: (B, T, D) `normalise(x)`.
             hidden: (B, S, D) cached slots; a row's used ones are the last.
             birth: (B, K) time of each key, slots before block; 0 is the block's first step, -inf: not used.
-            bias: (B, T, K) added to the scores: -inf where a key must not be read.
+            bias: (B, T, K), or (B, H, T, K), added to the scores: -inf where a key must not be read.
             pieces: see `memspan.memory.block_attention`; None: dense attention.
 
         Returns:
@@ -150,12 +163,12 @@ class AttentionLayer(nn.Module):
             k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
             read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
             read = read.view(n_rows, n_steps, *read.shape[1:])
-        x = x + self.out(read[..., : self.head_width].flatten(2))
+        answers = [self.out(read[..., : self.head_width].flatten(2))]
         if self.position_value is not None:
             of_cos, of_sin = read[..., self.head_width :].chunk(2, dim=-1)  # of each key's time
             turned = torch.cat([sin * of_cos - cos * of_sin, cos * of_cos + sin * of_sin], dim=-1)
-            x = x + self.position_value(turned.flatten(2))
-        out: Tensor = self.feed_forward(x)
+            answers.append(self.position_value(turned.flatten(2)))
+        out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out
 
     def _keys_and_values(self, context: Tensor, birth: Tensor) -> tuple[Tensor, Tensor]:
@@ -178,7 +191,7 @@ class AttentionLayer(nn.Module):
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
             n_distances: how many distances there are.
-            bias: (B, S) added to the scores: -inf where a slot must not be read.
+            bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 
         Returns:
             (B, D) output of the layer.
@@ -192,12 +205,12 @@ class AttentionLayer(nn.Module):
         code = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
         by_distance = torch.cat([p_sin, p_cos], -1) @ code.T  # (B, H, distances)
         scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
-        scores += bias.unsqueeze(1)
+        scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
         weights = torch.softmax(scores, dim=-1)
         read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
-        x = x + self.out(value)
+        answers = [self.out(value)]
         if self.position_value is not None:
-            x = x + self.position_value((weights @ code[distance]).flatten(1))
-        out: Tensor = self.feed_forward(x)
+            answers.append(self.position_value((weights @ code[distance]).flatten(1)))
+        out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out

@@ -73,12 +73,14 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
         q: (B, H, T, E), already scaled.
         k: (B, H, K, E).
         v: (B, H, K, D/H).
-        bias: (B, T, K), -inf where nothing may be read.
+        bias: (B, T, K), or (B, H, T, K) where heads differ; -inf where nothing may be read.
 
     Returns:
         (B, H, T, D/H).
     """
-    return torch.softmax(q @ k.transpose(-1, -2) + bias.unsqueeze(1), dim=-1) @ v
+    if bias.ndim == 3:
+        bias = bias.unsqueeze(1)
+    return torch.softmax(q @ k.transpose(-1, -2) + bias, dim=-1) @ v
 
 
 class _PieceAttention(torch.autograd.Function):
@@ -94,7 +96,7 @@ class _PieceAttention(torch.autograd.Function):
             pieces, *(torch.split(each.transpose(0, 1), lengths, 1) for each in (q, out)), strict=True
         ):
             scores = torch.bmm(queries, keys.narrow(1, at, right - left).transpose(1, 2))
-            scores += bias[row, first:last, left:right]
+            scores += bias[row, ..., first:last, left:right]
             weight = torch.softmax(scores, dim=-1)
             answer.copy_(torch.bmm(weight, values.narrow(1, at, right - left)))
             weights.append(weight)
@@ -125,7 +127,8 @@ class _PieceAttention(torch.autograd.Function):
             grad_queries.copy_(torch.bmm(grad_scores, keys.narrow(1, at, n)))
             grad_keys.narrow(1, at, n).add_(torch.bmm(grad_scores.transpose(1, 2), queries))
             if grad_bias is not None:
-                grad_bias[row, first:last, left:right] = grad_scores.sum(0)
+                part = grad_bias[row, ..., first:last, left:right]  # of all heads, or of each
+                part.copy_(grad_scores.sum_to_size(part.shape))
         return grad_q, grad_k, grad_v, grad_bias, None
 
 
@@ -136,7 +139,7 @@ def piece_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, pieces: list[
         q: (B * T, H, E), rows one after the other.
         k: (packed keys, H, E).
         v: (packed keys, H, D/H).
-        bias: (B, T, K).
+        bias: (B, T, K), or (B, H, T, K) where heads differ.
         pieces: of the block, see `cut_block`.
 
     Returns:

@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup, register
+from memspan.memory.ramp import log_ramp_mask
 from memspan.memory.slots import Readable, SlotTransformer, TransformerConfig
 
 
@@ -63,28 +64,6 @@ class ExpireSpanConfig(TransformerConfig):
             self.span_learning_rate is None or self.span_learning_rate >= 0,
             "at least 0",
         )
-
-
-class LogRampMask(torch.autograd.Function):
-    """log clip(1 + (span - distance) / R, 0, 1), -inf in the future; has a gradient inside the ramp only.
-
-    Autograd's own would multiply 0 by infinity where the mask is 0.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, span: Tensor, distance: Tensor, ramp: int) -> Tensor:
-        mask = (span.unsqueeze(1) - distance).div_(ramp).add_(1).clamp_(0, 1)  # (B, T, K)
-        mask.masked_fill_(distance < 0, 0)
-        ctx.save_for_backward(mask)
-        ctx.ramp = ramp
-        return mask.log()
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        (mask,) = ctx.saved_tensors
-        inside = (mask > 0) & (mask < 1)
-        grad = torch.where(inside, grads[0] / (mask * ctx.ramp), 0.0)
-        return grad.sum(1), None, None
 
 
 class SpanPredictor(nn.Module):
@@ -167,7 +146,7 @@ class ExpireSpan(SlotTransformer):
             predictor.update_statistics(slots[:, -distance.shape[1] :])
         if self.shorten_spans and self.training and torch.is_grad_enabled():
             span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
-        bias: Tensor = LogRampMask.apply(span, distance, self.ramp)  # type: ignore[no-untyped-call]
+        bias = log_ramp_mask(span.unsqueeze(1), distance, self.ramp)
         if self.penalty == "new":
             share = (distance == 0).to(span.dtype)  # (B, T, K)
         else:

@@ -56,9 +56,8 @@ class _PackedLSTM(torch.autograd.Function):
         weight, hidden, cell, gates, cells, hiddens = ctx.saved_tensors
         sizes: list[int] = ctx.batch_sizes
         units = weight.shape[1]
-        # What each step read of the step before, in packed order.
-        h_before = torch.cat([hidden, *_shifted(hiddens, sizes)])
-        c_before = torch.cat([cell, *_shifted(cells, sizes)])
+        h_before = steps_before(hidden, hiddens, sizes)
+        c_before = steps_before(cell, cells, sizes)
         # All that does not depend on later steps is computed for all steps at once: how the gates before
         # their nonlinearities move the cell (input, forget, cell) and the hidden vector (output).
         i, f, g, o = torch.split(gates, units, dim=1)
@@ -88,9 +87,10 @@ class _PackedLSTM(torch.autograd.Function):
         return grad_gates, grad_gates.t() @ h_before, None, None, None
 
 
-def _shifted(packed: Tensor, sizes: list[int]) -> list[Tensor]:
-    """For each step but the first, the rows of the step before that are still running."""
-    return [step[:n] for step, n in zip(torch.split(packed, sizes), sizes[1:], strict=False)]
+def steps_before(first: Tensor, packed: Tensor, sizes: list[int]) -> Tensor:
+    """What each step read of the step before, in packed order: of sequences that are still running."""
+    before = (step[:n] for step, n in zip(torch.split(packed, sizes), sizes[1:], strict=False))
+    return torch.cat([first, *before])
 
 
 def packed_lstm(

@@ -12,12 +12,13 @@ shrinks with what is kept.
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from memspan.memory.attention import AttentionLayer
+from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
 
@@ -54,15 +55,26 @@ class Readable:
     """What the queries of one layer may read."""
 
     bias: Tensor
-    """Added to the scores, -inf where nothing may be read: (B, T, K) or, for a step, (B, S)."""
+    """(B, T, K), or (B, H, T, K) where heads differ: added to the scores, -inf where nothing may be read."""
     losses: dict[str, Tensor]
     """(B, T) each."""
+
+    @property
+    def by_any_head(self) -> Tensor:
+        """(B, T, K): the largest bias, that of the head that reads the most."""
+        return self.bias if self.bias.ndim == 3 else self.bias.amax(1)
 
 
 class SlotTransformer(Memory):
     """Attention layers over slots; see the module's docstring for the state."""
 
-    def __init__(self, width: int, config: TransformerConfig, horizon: int) -> None:
+    def __init__(
+        self,
+        width: int,
+        config: TransformerConfig,
+        horizon: int,
+        residual: Callable[[], Residual] = Residual,
+    ) -> None:
         super().__init__(width)
         if width % config.n_heads:
             raise ValueError(f"n_heads={config.n_heads}: must divide the width {width}")
@@ -77,6 +89,7 @@ class SlotTransformer(Memory):
                 config.ff_factor,
                 config.copy_at_first,
                 config.position_values,
+                residual,
             )
             for _ in range(config.n_layers)
         )
@@ -146,7 +159,7 @@ class SlotTransformer(Memory):
                 distance = (clock[:, :, None] - key_clock[:, None, :]).to(x.dtype)  # (B, T, K)
                 seen = self.readable(n, torch.cat([hidden, u], dim=1), distance)
                 # The step itself is no memory.
-                count = torch.count_nonzero(seen.bias > -NEVER, dim=-1) - 1
+                count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1) - 1
             visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
@@ -187,9 +200,9 @@ class SlotTransformer(Memory):
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
             h = layer.attend_step(
-                h, u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(1)
+                h, u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
             )
-            visible.append((seen.bias.squeeze(1) > -NEVER).sum(-1) - 1)
+            visible.append((seen.by_any_head.squeeze(1) > -NEVER).sum(-1) - 1)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.squeeze(1))
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
@@ -225,7 +238,7 @@ class SlotTransformer(Memory):
             # As in `_readable_slots`: free slots hold leftovers.
             hidden = torch.where(free[..., None], 0.0, state[f"hidden.{n}"])
             distance = age.to(hidden.dtype).masked_fill(free, NEVER)
-            strength = self.readable(n, hidden, distance.unsqueeze(1)).bias.squeeze(1).exp()
+            strength = self.readable(n, hidden, distance.unsqueeze(1)).by_any_head.squeeze(1).exp()
             # An age below its lifetime can be read, and the next step finds it one older.
             left = (torch.as_tensor(self.lifetime(n, hidden)) - 1 - age).ceil().clamp(min=0)
             layers.append(Remembered(age.clone(), strength, left.masked_fill(free, 0.0)))

@@ -13,11 +13,13 @@ sharing the content queries' (a superset of the paper's terms b and d), and few 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from memspan.memory.attention import Residual
 from memspan.memory.base import register
 from memspan.memory.slots import NEVER, Readable, SlotTransformer, TransformerConfig
 
@@ -41,9 +43,14 @@ class TransformerXL(SlotTransformer):
     Config = TransformerXLConfig
     same_slots_in_all_layers = True
 
-    def __init__(self, width: int, config: TransformerXLConfig | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        config: TransformerXLConfig | None = None,
+        residual: Callable[[], Residual] = Residual,
+    ) -> None:
         config = config or TransformerXLConfig()
-        super().__init__(width, config, horizon=config.memory_size)
+        super().__init__(width, config, horizon=config.memory_size, residual=residual)
         self.memory_size = config.memory_size
         self.initial_slots = config.memory_size + 1
 

@@ -372,7 +372,7 @@ def test_another_environment() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"memory": "gru"}, "memory='gru': unknown"),
+        ({"memory": "elephant"}, "memory='elephant': unknown"),
         ({"memory": "lstm", "memory_kwargs": {"ramp": 5}}, "ramp=5: memory 'lstm' has no such setting"),
         ({"memory_kwargs": {"memory_size": 0}}, "memory_size=0: must be at least 1"),
         ({"memory_kwargs": {"n_heads": 3}}, "n_heads=3: must divide the width 64"),

@@ -13,7 +13,10 @@ from memspan.envs import CorridorVectorEnv
 MEMORIES: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {"n_layers": 2},
+    "gru": {"n_layers": 2},
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
+    "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
+    "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
 }
 

@@ -15,6 +15,8 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "none": ("none", {}),
     "lstm": ("lstm", {}),
     "lstm, 2 layers": ("lstm", {"n_layers": 2, "units": 5, "longest_dependency": 9}),
+    "gru": ("gru", {}),
+    "gru, 2 layers": ("gru", {"n_layers": 2, "units": 5, "longest_dependency": 9}),
     "transformer-xl": ("transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
     "transformer-xl, 1 step": ("transformer-xl", {"memory_size": 1, "n_heads": 1, "n_layers": 1}),
     "transformer-xl, all steps": ("transformer-xl", {"memory_size": 50, "n_heads": 4}),
@@ -22,6 +24,14 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         "transformer-xl",
         {"memory_size": 4, "n_heads": 2, "n_frequencies": 3, "position_values": True},
     ),
+    "gated-transformer-xl": ("gated-transformer-xl", {"memory_size": 4, "n_heads": 2, "n_frequencies": 3}),
+    "gated-transformer-xl, position values": (
+        "gated-transformer-xl",
+        {"memory_size": 6, "n_layers": 1, "n_heads": 1, "gate_bias": 0.5, "position_values": True},
+    ),
+    "adaptive-span": ("adaptive-span", {"max_span": 8, "ramp": 3, "n_heads": 2}),
+    "adaptive-span, long": ("adaptive-span", {"max_span": 60, "ramp": 4, "position_values": True}),
+    "adaptive-span, short": ("adaptive-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "n_heads": 1}),
     "expire-span": (
         "expire-span",
         {"max_span": 8, "ramp": 3, "n_heads": 2, "penalty": "ramp", "initial_span": 0.5},

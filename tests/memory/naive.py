@@ -12,13 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from memspan.memory.attention import AttentionLayer
+from memspan.memory.adaptive_span import AdaptiveSpan
+from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.expire_span import ExpireSpan
 from memspan.memory.slots import SlotTransformer
 from memspan.memory.transformer_xl import TransformerXL
 
 Mask = Callable[[int, Tensor, int], Tensor]
-"""(layer, what a slot holds, its distance) -> how much of it is left, from 0 to 1."""
+"""(layer, what a slot holds, its distance) -> how much of it is left, from 0 to 1: a number, or (H,)."""
+
+Join = Callable[[Residual, Tensor, Tensor], Tensor]
+"""(the layer's module for it, input of a sub-layer, its answer) -> both together."""
+
+
+def added(_: Residual, x: Tensor, y: Tensor) -> Tensor:
+    return x + y
 
 
 def window(memory: TransformerXL) -> Mask:
@@ -43,6 +51,14 @@ def expiring(memory: ExpireSpan) -> Mask:
     )
 
 
+def adaptive(memory: AdaptiveSpan) -> Mask:
+    """Adaptive-Span: m = clip((R + z - distance) / R, 0, 1), with a z for each head."""
+    fractions, ramp = memory.span_fractions, memory.ramp
+    return lambda layer, slot, distance: torch.stack(
+        [((ramp + memory.max_span * f.clamp(0, 1) - distance) / ramp).clamp(0, 1) for f in fractions[layer]]
+    )
+
+
 @dataclass
 class Naive:
     """What the loops give for one row."""
@@ -50,7 +66,8 @@ class Naive:
     features: list[Tensor] = field(default_factory=list)
     """T times (D,)."""
     charged: list[Tensor] = field(default_factory=list)
-    """T times the mean over layers of the penalty: the new memory's e, or e / R of all inside their ramp."""
+    """T times the mean over layers of the penalty: the new memory's e, or e / R of all inside their ramp; the
+    heads' mean z."""
     effective: list[float] = field(default_factory=list)
     """T times the mean over layers of the number of past memories with a mask above 0."""
     kept: list[list[tuple[int, Tensor]]] = field(default_factory=list)
@@ -75,7 +92,7 @@ def attend(layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tenso
             for f, angle in enumerate(angles):
                 score = score + p[head, 0, f] * math.sin(angle) + p[head, 1, f] * math.cos(angle)
             codes.append(u.new_tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles]))
-            weights.append(mask * score.exp())
+            weights.append(mask.expand(n_heads)[head] * score.exp())
             values.append(layer.value(slot).view(n_heads, d)[head])
         total = torch.stack(weights).sum()
         heads.append(sum(w / total * v for w, v in zip(weights, values, strict=True)))
@@ -90,6 +107,7 @@ def run_row(
     x: Tensor,
     episode_starts: Tensor,
     cached: list[list[tuple[int, Tensor]]] | None = None,
+    join: Join = added,
 ) -> Naive:
     """One row (T, D) of a block, whose first step has time 0; cached memories have negative times."""
     out = Naive(kept=[list(slots) for slots in cached] if cached else [[] for _ in memory.layers])
@@ -101,7 +119,7 @@ def run_row(
             u = F.layer_norm(h, h.shape)
             out.kept[n].append((t, u))
             read = [(t - i, slot, mask(n, slot, t - i)) for i, slot in out.kept[n]]
-            read = [entry for entry in read if entry[2] > 0]
+            read = [entry for entry in read if entry[2].max() > 0]
             effective += len(read) - 1
             if isinstance(memory, ExpireSpan):
                 inside = [span_of(memory, n, slot) for _, slot, m in read if m < 1]
@@ -109,9 +127,12 @@ def run_row(
                     charged.append(span_of(memory, n, u))
                 else:
                     charged.append(sum(inside) / memory.ramp if inside else h.new_zeros(()))
-            h = h + attend(layer, u, read, memory.longest_distance)
+            if isinstance(memory, AdaptiveSpan):
+                charged.append(memory.max_span * memory.span_fractions[n].clamp(0, 1).mean())
+            h = join(layer.residual, h, attend(layer, u, read, memory.longest_distance))
             feed_forward = layer.feed_forward
-            h = h + feed_forward.down(feed_forward.up(feed_forward.norm(h)).clamp(min=0))
+            y = feed_forward.down(feed_forward.up(feed_forward.norm(h)).clamp(min=0))
+            h = join(feed_forward.residual, h, y)
         out.features.append(memory.norm(h))
         out.effective.append(effective / len(memory.layers))
         if charged:

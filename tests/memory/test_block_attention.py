@@ -36,9 +36,9 @@ def readable(starts: Tensor, n_cached: list[int], n_cache_columns: int) -> Tenso
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(blocks(), st.sampled_from([1, 2, 5, 64]), st.booleans())
+@given(blocks(), st.sampled_from([1, 2, 5, 64]), st.booleans(), st.booleans())
 def test_pieces_equal_dense_attention(
-    block: tuple[Tensor, list[int], int], longest: int, bias_learns: bool
+    block: tuple[Tensor, list[int], int], longest: int, bias_learns: bool, heads_differ: bool
 ) -> None:
     starts, n_cached, n_cache_columns = block
     n_rows, n_steps = starts.shape
@@ -55,6 +55,9 @@ def test_pieces_equal_dense_attention(
     assert (covered == 1).all()
 
     generator = torch.Generator().manual_seed(5)
+    if heads_differ:
+        mask = mask[:, None].repeat(1, 2, 1, 1)
+        mask[:, 1, :, :n_cache_columns] = False  # one of them reads less
     shapes = [(n_rows, 2, n_steps, 3), (n_rows, 2, n_columns, 3), (n_rows, 2, n_columns, 4), mask.shape]
     inputs = [
         torch.randn(*shape, generator=generator, dtype=torch.float64, requires_grad=True) for shape in shapes

@@ -13,7 +13,10 @@ WIDTH, N_STEPS = 32, 13
 SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {},
+    "gru": {},
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
+    "gated-transformer-xl": {"n_layers": 1, "memory_size": 16},
+    "adaptive-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
 }
 

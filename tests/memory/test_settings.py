@@ -26,12 +26,32 @@ class Borrowed(NoMemory):
         ("lstm", {"units": 0}, "units=0: must be at least 1"),
         ("lstm", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
         ("lstm", {"longest_dependency": 2}, "longest_dependency=2: must be 0 or at least 3"),
+        ("gru", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("gru", {"units": 0}, "units=0: must be at least 1"),
+        ("gru", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
+        ("gru", {"longest_dependency": 2}, "longest_dependency=2: must be 0 or at least 3"),
         ("transformer-xl", {"n_layers": 0}, "n_layers=0: must be at least 1"),
         ("transformer-xl", {"n_heads": 0}, "n_heads=0: must be at least 1"),
         ("transformer-xl", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
         ("transformer-xl", {"n_frequencies": 0}, "n_frequencies=0: must be at least 1"),
         ("transformer-xl", {"memory_size": 0}, "memory_size=0: must be at least 1"),
         ("transformer-xl", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        ("gated-transformer-xl", {"memory_size": 0}, "memory_size=0: must be at least 1"),
+        ("gated-transformer-xl", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("gated-transformer-xl", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        ("gated-transformer-xl", {"gate_bias": -1.0}, "gate_bias=-1.0: must be at least 0"),
+        (
+            "gated-transformer-xl",
+            {"copy_at_first": True},
+            "copy_at_first=True: must be False: a gate does not add what is read as it was stored",
+        ),
+        ("adaptive-span", {"max_span": 0}, "max_span=0: must be at least 1"),
+        ("adaptive-span", {"ramp": 0}, "ramp=0: must be at least 1"),
+        ("adaptive-span", {"initial_span": 1.5}, "initial_span=1.5: must be from 0 to 1"),
+        ("adaptive-span", {"initial_span": -0.5}, "initial_span=-0.5: must be from 0 to 1"),
+        ("adaptive-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
+        ("adaptive-span", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("adaptive-span", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
         ("expire-span", {"max_span": 0}, "max_span=0: must be at least 1"),
         ("expire-span", {"ramp": 0}, "ramp=0: must be at least 1"),
         ("expire-span", {"initial_span": 1.0}, "initial_span=1.0: must be between 0 and 1, both excluded"),
@@ -71,9 +91,9 @@ def test_widths(name: str) -> None:
 
 def test_unknown_names() -> None:
     with pytest.raises(
-        ValueError, match=r"^memory='gru': unknown; must be one of expire-span, .*, or module:Class$"
+        ValueError, match=r"^memory='elephant': unknown; must be one of .*expire-span, .*, or module:Class$"
     ):
-        make_memory("gru", 8)
+        make_memory("elephant", 8)
     with pytest.raises(ValueError, match=r"^memory='no_such_module:Memory': cannot be imported"):
         make_memory("no_such_module:Memory", 8)
     with pytest.raises(ValueError, match=r"^memory='torch:NoSuchClass': cannot be imported"):

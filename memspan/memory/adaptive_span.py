@@ -1,0 +1,114 @@
+"""Adaptive-Span: every head learns how far back it reads.
+
+Source: Sukhbaatar et al., Adaptive Attention Span in Transformers, 2019, arXiv 1905.07799.
+
+For a head with span z, a learnt number between 0 and L, and a memory at distance d from the query:
+
+    mask        m   = clip((R + z - d) / R, 0, 1)   R: ramp length
+    attention   softmax(score + log m)              the same as masking the softmax and renormalising
+    penalty     z, mean over heads, at every step
+
+What is remembered: the inputs of each layer for as long as one of its heads can read them, without
+gradient. State: see `memspan.memory.slots`; S is at most L + R. What was dropped while spans were short does
+not come back as they grow.
+
+Where we differ from the paper: a pre-norm layer, positions are those of `memspan.memory.attention`, and
+instead of clipping z after each update its gradient is (`within`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memspan.memory.base import ParameterGroup, register
+from memspan.memory.ramp import log_ramp_mask
+from memspan.memory.slots import Readable, SlotTransformer, TransformerConfig
+
+
+@dataclass(frozen=True)
+class AdaptiveSpanConfig(TransformerConfig):
+    """Settings of `adaptive-span`."""
+
+    max_span: int = 256
+    """L: longest span in steps."""
+    ramp: int = 16
+    """R: steps over which a head's memories fade."""
+    initial_span: float = 0.5
+    """First spans as a fraction of max_span."""
+    span_learning_rate: float | None = None
+    """Learning rate of the spans, as fractions of max_span, at the start; None: as everything else."""
+
+    def validate(self) -> None:
+        super().validate()
+        self._require("max_span", self.max_span >= 1, "at least 1")
+        self._require("ramp", self.ramp >= 1, "at least 1")
+        self._require("initial_span", 0 <= self.initial_span <= 1, "from 0 to 1")
+        self._require(
+            "span_learning_rate",
+            self.span_learning_rate is None or self.span_learning_rate >= 0,
+            "at least 0",
+        )
+
+
+class _Within(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, fraction: Tensor) -> Tensor:
+        ctx.save_for_backward(fraction)
+        return fraction.clamp(0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        (fraction,) = ctx.saved_tensors
+        # A step goes against the gradient.
+        outwards = ((fraction <= 0) & (grads[0] > 0)) | ((fraction >= 1) & (grads[0] < 0))
+        return grads[0].masked_fill(outwards, 0.0)
+
+
+def within(fraction: Tensor) -> Tensor:
+    """clip(fraction, 0, 1) with a gradient that can lead back from the limits, but not further out."""
+    clipped: Tensor = _Within.apply(fraction)  # type: ignore[no-untyped-call]
+    return clipped
+
+
+@register("adaptive-span")
+class AdaptiveSpan(SlotTransformer):
+    """A sliding window for each head, as long as it has learnt to be."""
+
+    Config = AdaptiveSpanConfig
+
+    def __init__(self, width: int, config: AdaptiveSpanConfig | None = None) -> None:
+        config = config or AdaptiveSpanConfig()
+        super().__init__(width, config, horizon=config.max_span + config.ramp)
+        self.max_span = config.max_span
+        self.ramp = config.ramp
+        self.span_learning_rate = config.span_learning_rate
+        self.initial_slots = 16
+        self.span_fractions = nn.ParameterList(
+            torch.full((config.n_heads,), float(config.initial_span)) for _ in range(config.n_layers)
+        )
+
+    def spans(self, layer: int) -> Tensor:
+        """Spans of a layer's heads in steps, (H,)."""
+        return self.max_span * within(self.span_fractions[layer])
+
+    def lifetime(self, layer: int, slots: Tensor) -> Tensor:
+        return self.spans(layer).detach().amax() + self.ramp
+
+    def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
+        span = self.spans(layer)
+        bias = log_ramp_mask(span[:, None, None], distance.unsqueeze(1), self.ramp)  # (B, H, T, K)
+        return Readable(bias, {"span": span.mean().expand(distance.shape[:2])})
+
+    @property
+    def capacity(self) -> float:
+        return float(self.max_span + self.ramp - 1)
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        if self.span_learning_rate is None:
+            return []
+        # An eps above the noise of the gradients, as for Expire-Span: else spans would wander at full pace.
+        return [ParameterGroup(list(self.span_fractions), self.span_learning_rate, {"eps": 1e-3})]

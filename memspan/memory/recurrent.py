@@ -1,0 +1,154 @@
+"""What memories of constant size share that are unrolled step by step: all but the cell itself.
+
+A residual layer of stacked cells over normalised inputs, followed by a feed-forward layer. State: the
+vectors that a cell carries, `(B, N, units)` each. A block runs as packed sequences
+(`memspan.memory.packing`), so that an episode's start costs nothing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from memspan.memory.attention import FeedForward
+from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
+from memspan.memory.packing import Packing
+
+
+@dataclass(frozen=True)
+class RecurrentConfig(MemoryConfig):
+    """Settings that all stepwise memories share."""
+
+    n_layers: int = 1
+    """Stacked layers of cells."""
+    units: int | None = None
+    """Hidden units of a layer; None: as many as the width."""
+    ff_factor: int = 2
+    """Hidden units of the feed-forward layer that follows, in multiples of the width."""
+    longest_dependency: int = 0
+    """Gates start to keep with time constants of up to this many steps (chrono); 0: with a bias of 1."""
+
+    def validate(self) -> None:
+        self._require("n_layers", self.n_layers >= 1, "at least 1")
+        self._require("units", self.units is None or self.units >= 1, "at least 1")
+        self._require("ff_factor", self.ff_factor >= 1, "at least 1")
+        self._require(
+            "longest_dependency",
+            self.longest_dependency == 0 or self.longest_dependency >= 3,
+            "0 or at least 3",
+        )
+
+
+class Recurrent(Memory):
+    """Residual layer of cells, followed by a feed-forward layer."""
+
+    # What a subclass chooses -------------------------------------------------------------------------
+
+    cells_name: ClassVar[str]
+    """Attribute of the cells; parameters are saved under it."""
+    cells_class: ClassVar[type[nn.LSTM] | type[nn.GRU]]
+    vectors: ClassVar[tuple[str, ...]]
+    """Names of what a cell carries; the first is also its output."""
+    keep_gate: ClassVar[int]
+    """Place, in torch's order of the gates, of the one that says how much is kept."""
+
+    @abstractmethod
+    def run_packed(
+        self, from_input: Tensor, weight: Tensor, before: list[Tensor], batch_sizes: list[int]
+    ) -> tuple[Tensor, ...]:
+        """A layer over packed sequences: each vector after each step, the first with a gradient.
+
+        Args:
+            from_input: (packed steps, gates * units) what the gates get from the input, biases included.
+            weight: (gates * units, units) what they get from the first vector.
+            before: (sequences, units) each, before the first step.
+            batch_sizes: sequences still running at each step.
+        """
+
+    @abstractmethod
+    def run_step(self, x: Tensor, before: list[Tensor]) -> tuple[Tensor, ...]:
+        """All layers, one step: (B, D) inputs, vectors (N, B, units) -> output (B, units), vectors."""
+
+    # ----------------------------------------------------------------------------------------------------
+
+    def __init__(self, width: int, config: RecurrentConfig) -> None:
+        super().__init__(width)
+        units = config.units or width
+        self.input_norm = nn.LayerNorm(width)
+        self.add_module(self.cells_name, self.cells_class(width, units, config.n_layers))
+        self.out = nn.Linear(units, width)
+        self.feed_forward = FeedForward(width, config.ff_factor)
+        self.norm = nn.LayerNorm(width)
+        self._initialise_gates(config.longest_dependency)
+
+    @property
+    def cells(self) -> nn.RNNBase:
+        """The cells of all layers, whatever their name."""
+        cells: nn.RNNBase = getattr(self, self.cells_name)
+        return cells
+
+    @torch.no_grad()
+    def _initialise_gates(self, longest_dependency: int) -> None:
+        """Sets the biases: those of the gate that keeps, and 0 for the others."""
+        units = self.cells.hidden_size
+        keep = slice(self.keep_gate * units, (self.keep_gate + 1) * units)
+        for n in range(self.cells.num_layers):
+            # torch has two biases where one is enough.
+            getattr(self.cells, f"bias_hh_l{n}").zero_().requires_grad_(False)
+            bias = getattr(self.cells, f"bias_ih_l{n}").zero_()
+            if longest_dependency:
+                bias[keep] = torch.empty(units).uniform_(1, longest_dependency - 1).log()
+            else:
+                bias[keep] = 1.0
+
+    def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
+        shape = (batch_size, self.cells.num_layers, self.cells.hidden_size)
+        return {name: torch.zeros(shape, device=device) for name in self.vectors}
+
+    def forward(
+        self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
+    ) -> MemoryOutput:
+        packing = Packing.of(episode_starts)
+        out = packing.packed(self.input_norm(x))
+        new_state: dict[str, list[Tensor]] = {name: [] for name in self.vectors}
+        for n in range(self.cells.num_layers):
+            weights = [getattr(self.cells, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih")]
+            before = [packing.first(state[name][:, n]) for name in self.vectors]
+            from_input = F.linear(out, weights[0], weights[2])
+            after = self.run_packed(from_input, weights[1], before, packing.batch_sizes)
+            for name, vector in zip(self.vectors, after, strict=True):
+                new_state[name].append(packing.last(vector.detach()))
+            out = after[0]
+        h = self.feed_forward(x + self.out(packing.unpacked(out)))
+        return self._answer(h, {name: torch.stack(values, dim=1) for name, values in new_state.items()})
+
+    def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        before = [
+            torch.where(episode_start[:, None, None], 0.0, state[name]).transpose(0, 1).contiguous()
+            for name in self.vectors
+        ]
+        out, *after = self.run_step(self.input_norm(x), before)
+        h = self.feed_forward(x + self.out(out))
+        new_state = {
+            name: vector.transpose(0, 1).detach() for name, vector in zip(self.vectors, after, strict=True)
+        }
+        return self._answer(h, new_state)
+
+    def _answer(self, h: Tensor, state: State) -> MemoryOutput:
+        effective = h.new_full(h.shape[:-1], self.capacity)
+        return MemoryOutput(self.norm(h), state, stats={"effective_memory": effective})
+
+    def remembered(self, state: State) -> list[Remembered]:
+        return [
+            Remembered.of_vectors(**{name: state[name][:, n] for name in self.vectors})
+            for n in range(self.cells.num_layers)
+        ]
+
+    @property
+    def capacity(self) -> float:
+        return len(self.vectors) * self.cells.hidden_size / self.width
