@@ -1,6 +1,12 @@
 """Memories: torsos that carry a state through time, one file per paper."""
 
-from memspan.memory import expire_span, lstm, none, transformer_xl  # noqa: F401  (they register)
+from memspan.memory import (  # noqa: F401  (they register)
+    expire_span,
+    linear_attention,
+    lstm,
+    none,
+    transformer_xl,
+)
 from memspan.memory.base import (
     MEMORIES,
     Memory,

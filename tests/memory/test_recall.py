@@ -15,6 +15,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    "linear-attention": {"n_layers": 1},
 }
 
 

@@ -38,6 +38,16 @@ class Borrowed(NoMemory):
         ("expire-span", {"initial_span": 0}, "initial_span=0: must be between 0 and 1, both excluded"),
         ("expire-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
         ("expire-span", {"n_heads": 5}, "n_heads=5: must divide the width 8"),
+        ("linear-attention", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("linear-attention", {"n_heads": 0}, "n_heads=0: must be at least 1"),
+        ("linear-attention", {"ff_factor": 0}, "ff_factor=0: must be at least 1"),
+        ("linear-attention", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        ("linear-attention", {"update_rule": "add"}, "update_rule='add': must be 'sum' or 'delta'"),
+        ("linear-attention", {"feature_map": "relu"}, "feature_map='relu': must be 'elu', 'favor' or 'dpfp'"),
+        ("linear-attention", {"n_random": 0}, "n_random=0: must be at least 1"),
+        ("linear-attention", {"nu": 0}, "nu=0: must be at least 1"),
+        ("linear-attention", {"nu": 2}, "nu=2: must be at least 1 and less than the head width 2"),
+        ("linear-attention", {"n_heads": 8}, "nu=1: must be at least 1 and less than the head width 1"),
     ],
 )
 def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
