@@ -5,6 +5,7 @@ from memspan.memory import (  # noqa: F401  (they register)
     linear_attention,
     lstm,
     none,
+    state_space,
     transformer_xl,
 )
 from memspan.memory.base import (

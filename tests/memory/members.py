@@ -46,6 +46,8 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         "linear-attention",
         {"n_heads": 2, "update_rule": "sum", "feature_map": "favor", "n_random": 5},
     ),
+    "state-space": ("state-space", {"n_heads": 2, "longest_dependency": 9}),
+    "state-space, 1 layer": ("state-space", {"n_heads": 4, "n_layers": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

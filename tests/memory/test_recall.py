@@ -16,6 +16,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "linear-attention": {"n_layers": 1},
+    "state-space": {"n_layers": 1, "longest_dependency": 32},
 }
 
 

@@ -48,6 +48,9 @@ class Borrowed(NoMemory):
         ("linear-attention", {"nu": 0}, "nu=0: must be at least 1"),
         ("linear-attention", {"nu": 2}, "nu=2: must be at least 1 and less than the head width 2"),
         ("linear-attention", {"n_heads": 8}, "nu=1: must be at least 1 and less than the head width 1"),
+        ("state-space", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("state-space", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        ("state-space", {"longest_dependency": 1}, "longest_dependency=1: must be at least 2"),
     ],
 )
 def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
