@@ -5,8 +5,10 @@ from memspan.memory import (  # noqa: F401  (they register)
     expire_span,
     gated_transformer_xl,
     gru,
+    linear_attention,
     lstm,
     none,
+    state_space,
     transformer_xl,
 )
 from memspan.memory.base import (

@@ -17,6 +17,8 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
     "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
     "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
+    "linear-attention": {"n_heads": 2},
+    "state-space": {"n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
 }
 

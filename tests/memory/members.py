@@ -47,6 +47,17 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+    "linear-attention": ("linear-attention", {"n_heads": 2, "nu": 2}),
+    "linear-attention, sum": (
+        "linear-attention",
+        {"n_heads": 1, "update_rule": "sum", "feature_map": "elu", "n_layers": 1},
+    ),
+    "linear-attention, random features": (
+        "linear-attention",
+        {"n_heads": 2, "update_rule": "sum", "feature_map": "favor", "n_random": 5},
+    ),
+    "state-space": ("state-space", {"n_heads": 2, "longest_dependency": 9}),
+    "state-space, 1 layer": ("state-space", {"n_heads": 4, "n_layers": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 
