@@ -2,8 +2,8 @@
 
 From the memory's features and the action at step t, the agent predicts the memory's input at t + 1, and
 whether the episode goes on to it. Where the outcome of an action depends on what was seen long ago, only
-those who remember are right, and every such step teaches it, whether it pays or not; a reward may come but once
-an episode. Nor does it stop to teach where a policy has become sure of the wrong action.
+those who remember are right, and every such step teaches it, whether it pays or not; a reward may come but
+once an episode. Nor does it stop to teach where a policy has become sure of the wrong action.
 
 Predicting one's own embeddings: Schwarzer et al., Data-Efficient Reinforcement Learning with Self-Predictive
 Representations, 2021, arXiv 2007.05929. Here it is one step ahead, with a squared error and without a target
