@@ -14,6 +14,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {"n_layers": 2},
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
+    "compressive": {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
 }
 

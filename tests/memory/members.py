@@ -28,9 +28,75 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "expire-span, long": (
         "expire-span",
-        {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5, "position_values": True},
+        {
+            "max_span": 60,
+            "ramp": 4,
+            "divide_logit_by_ramp": True,
+            "initial_span": 0.5,
+            "position_values": True,
+        },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+    "compressive": (
+        "compressive",
+        {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2, "n_frequencies": 3},
+    ),
+    "compressive, auto-encoding": (
+        "compressive",
+        {
+            "memory_size": 4,
+            "compression_rate": 3,
+            "compressed_size": 3,
+            "n_heads": 2,
+            "compression": "dilated-conv",
+            "compression_loss": "auto-encoding",
+            "position_values": True,
+        },
+    ),
+    "compressive, bptt": (
+        "compressive",
+        {
+            "memory_size": 1,
+            "compression_rate": 4,
+            "compressed_size": 1,
+            "n_heads": 1,
+            "compression_loss": "bptt",
+        },
+    ),
+    "compressive, most used": (
+        "compressive",
+        {
+            "memory_size": 5,
+            "compression_rate": 3,
+            "compressed_size": 4,
+            "n_heads": 2,
+            "compression": "most-used",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, mean": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 2,
+            "compressed_size": 20,
+            "n_heads": 1,
+            "n_layers": 1,
+            "compression": "mean",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, max": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 5,
+            "compressed_size": 2,
+            "n_heads": 2,
+            "compression": "max",
+            "compression_loss": "none",
+        },
+    ),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

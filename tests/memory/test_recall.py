@@ -14,6 +14,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {},
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
+    "compressive": {"n_layers": 1, "memory_size": 4, "compression_rate": 3, "compressed_size": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
 }
 
