@@ -114,8 +114,8 @@ def content_attention(layer: AttentionLayer, queries: Tensor, slots: Tensor) -> 
             layer.value.bias,
         )
     )
-    q = F.linear(queries, query, query_bias).unflatten(-1, (layer.n_heads, layer.head_width))
-    key, value = (weight.unflatten(0, (layer.n_heads, layer.head_width)) for weight in (key, value))
+    q = F.linear(queries, query, query_bias).view(-1, layer.n_heads, layer.head_width)
+    key, value = (weight.view(layer.n_heads, layer.head_width, -1) for weight in (key, value))
     # As in a step of the layer, projections move to the query's side.
     q = torch.einsum("phe,hed->phd", q / math.sqrt(layer.head_width), key)
     read = torch.softmax(q @ slots.transpose(1, 2), dim=-1) @ slots  # (P, H, D)
@@ -189,7 +189,8 @@ class Compressor(nn.Module):
         queries, groups = queries.detach(), groups.detach()
         if self.decode is not None:
             now = groups[read[:, 0]]
-            error = self.decode(self.function(now)).view_as(now) - now
+            error: Tensor = self.decode(self.function(now)).view_as(now) - now
             return error.square().mean((1, 2))
         full = content_attention(layer, queries, groups[read].flatten(1, 2))
-        return (full - content_attention(layer, queries, self.function(groups)[read])).square().mean(1)
+        compressed: Tensor = self.function(groups)
+        return (full - content_attention(layer, queries, compressed[read])).square().mean(1)

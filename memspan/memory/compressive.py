@@ -171,7 +171,7 @@ class Compressive(Memory):
         first = index - self.layout.n_full
         rows = ((first >= 0) & (first % self.rate == 0)).nonzero().squeeze(-1)
         members = torch.arange(self.layout.n_groups * self.rate, device=x.device) + first[rows, None]
-        members = (members % self.layout.n_full).unflatten(1, (self.layout.n_groups, self.rate))
+        members = (members % self.layout.n_full).view(-1, self.layout.n_groups, self.rate)
         every_row = torch.arange(len(x), device=x.device)
         here = index % self.layout.n_full
         losses: list[Tensor] = []

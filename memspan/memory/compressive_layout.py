@@ -15,7 +15,7 @@ FREE = -1
 
 
 def take(values: Tensor, columns: Tensor, used: Tensor) -> Tensor:
-    """Columns (B, C) of values (B, K, D), 0 where not used: leftovers would pass on a NaN at a weight of 0."""
+    """Columns (B, C) of values (B, K, D), 0 where not used: leftovers may be NaN."""
     columns = torch.where(used, columns, 0)
     taken = values.gather(1, columns[..., None].expand(-1, -1, values.shape[-1]))
     return torch.where(used[..., None], taken, 0.0)
