@@ -96,7 +96,6 @@ class Layout:
         other steps end when the group is compressed.
         """
         until_last = self.rate - 1 - (index[:, None] - ages) % self.rate
-        until_last[:, : self.compressed_size] = 0
         longest = torch.where(until_last > 0, self.memory_size + until_last, self.longest_distance)
         return torch.where(ages == FREE, 0, longest - ages)
 
@@ -120,7 +119,7 @@ class Layout:
         own_index = time - torch.cat([began_before, began], dim=1)  # (B, R + T); negative: no step
 
         # Groups by their last steps. A group whose first is older than R steps was compressed before.
-        is_last = (own_index % rate == rate - 1) & (own_index >= 0)
+        is_last = own_index % rate == rate - 1
         is_last[:, : rate - 1] = False
         number = is_last.cumsum(1) - 1
         # They are at least c steps apart, so that there is room for so many:
