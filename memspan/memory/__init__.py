@@ -2,6 +2,7 @@
 
 from memspan.memory import (  # noqa: F401  (they register)
     adaptive_span,
+    compressive,
     expire_span,
     gated_transformer_xl,
     gru,

@@ -144,11 +144,7 @@ class AttentionLayer(nn.Module):
             (B, T, D) output of the layer.
         """
         n_rows, n_steps = u.shape[:2]
-        q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
-        sin, cos = self._angles(torch.arange(n_steps, device=u.device, dtype=u.dtype))
-        sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
-        # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
-        q = torch.cat([q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1)  # (B, T, H, E)
+        q, sin, cos = self._turned_queries(u)
         if pieces is None:
             context = torch.cat([hidden, u], dim=1)
             k, v = self._keys_and_values(context, birth.clamp(min=-self.horizon))  # (B, K, H, .)
@@ -170,6 +166,33 @@ class AttentionLayer(nn.Module):
             answers.append(self.position_value(turned.flatten(2)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out
+
+    @torch.no_grad()
+    def shares(self, u: Tensor, slots: Tensor, birth: Tensor, bias: Tensor) -> Tensor:
+        """How much of its attention each query of a block gives to each slot, mean over heads.
+
+        Args:
+            u: (B, T, D) `normalise(x)`.
+            slots: (B, K, D).
+            birth: (B, K) time of each slot; 0 is the block's first step.
+            bias: (B, T, K) added to the scores: -inf where a slot must not be read.
+
+        Returns:
+            (B, T, K), without gradient.
+        """
+        q, _, _ = self._turned_queries(u)
+        k, _ = self._keys_and_values(slots, birth.clamp(min=-self.horizon))
+        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) + bias.unsqueeze(1)
+        return torch.softmax(scores, dim=-1).mean(1)
+
+    def _turned_queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, E), turned by their time, and that time's sine and cosine (T, 1, F)."""
+        q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
+        sin, cos = self._angles(torch.arange(u.shape[1], device=u.device, dtype=u.dtype))
+        sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
+        # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
+        q = torch.cat([q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1)
+        return q, sin, cos
 
     def _keys_and_values(self, context: Tensor, birth: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (..., H, E), with the code of their time, and values (..., H, D/H), with it or without."""

@@ -58,6 +58,66 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "state-space": ("state-space", {"n_heads": 2, "longest_dependency": 9}),
     "state-space, 1 layer": ("state-space", {"n_heads": 4, "n_layers": 1}),
+    "compressive": (
+        "compressive",
+        {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2, "n_frequencies": 3},
+    ),
+    "compressive, auto-encoding": (
+        "compressive",
+        {
+            "memory_size": 4,
+            "compression_rate": 3,
+            "compressed_size": 3,
+            "n_heads": 2,
+            "compression": "dilated-conv",
+            "compression_loss": "auto-encoding",
+            "position_values": True,
+        },
+    ),
+    "compressive, bptt": (
+        "compressive",
+        {
+            "memory_size": 1,
+            "compression_rate": 4,
+            "compressed_size": 1,
+            "n_heads": 1,
+            "compression_loss": "bptt",
+        },
+    ),
+    "compressive, most used": (
+        "compressive",
+        {
+            "memory_size": 5,
+            "compression_rate": 3,
+            "compressed_size": 4,
+            "n_heads": 2,
+            "compression": "most-used",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, mean": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 2,
+            "compressed_size": 20,
+            "n_heads": 1,
+            "n_layers": 1,
+            "compression": "mean",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, max": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 5,
+            "compressed_size": 2,
+            "n_heads": 2,
+            "compression": "max",
+            "compression_loss": "none",
+        },
+    ),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

@@ -17,6 +17,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "gated-transformer-xl": {"n_layers": 1, "memory_size": 16},
     "adaptive-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    "compressive": {"n_layers": 1, "memory_size": 4, "compression_rate": 3, "compressed_size": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "linear-attention": {"n_layers": 1},
     "state-space": {"n_layers": 1, "longest_dependency": 32},

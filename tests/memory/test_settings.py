@@ -57,6 +57,28 @@ class Borrowed(NoMemory):
         ("expire-span", {"initial_span": 1.0}, "initial_span=1.0: must be between 0 and 1, both excluded"),
         ("expire-span", {"initial_span": 0}, "initial_span=0: must be between 0 and 1, both excluded"),
         ("expire-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
+        ("compressive", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("compressive", {"memory_size": 0}, "memory_size=0: must be at least 1"),
+        ("compressive", {"compression_rate": 1}, "compression_rate=1: must be at least 2"),
+        ("compressive", {"compressed_size": 0}, "compressed_size=0: must be at least 1"),
+        ("compressive", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        (
+            "compressive",
+            {"compression": "min"},
+            "compression='min': must be one of mean, max, conv, dilated-conv, most-used",
+        ),
+        (
+            "compressive",
+            {"compression": "mean"},
+            "compression_loss='attention-reconstruction': must be 'none' for compression='mean', "
+            "which learns nothing",
+        ),
+        (
+            "compressive",
+            {"compression_loss": "none"},
+            "compression_loss='none': must be one of bptt, auto-encoding, attention-reconstruction "
+            "for compression='conv'",
+        ),
         ("expire-span", {"n_heads": 5}, "n_heads=5: must divide the width 8"),
         ("linear-attention", {"n_layers": 0}, "n_layers=0: must be at least 1"),
         ("linear-attention", {"n_heads": 0}, "n_heads=0: must be at least 1"),
