@@ -80,9 +80,7 @@ def draw_probe(found: ProbeResults) -> Figure:
 def _scales(axes: Axes, found: ProbeResults) -> None:
     sizes = found.sizes
     axes.set_xlabel(found.size_label)
-    axes.set_ylabel(
-        "accuracy" if found.measure == "accuracy" else "squared error / that of a constant answer"
-    )
+    axes.set_ylabel("accuracy" if found.measure == "accuracy" else "squared error, relative to chance")
     if len(sizes) > 1:
         axes.set_xscale("log", base=2)
         axes.set_xlim(sizes[0] / 1.1, sizes[-1] * 1.1)
