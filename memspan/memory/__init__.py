@@ -1,6 +1,6 @@
 """Memories: torsos that carry a state through time, one file per paper."""
 
-from memspan.memory import expire_span, lstm, none, transformer_xl  # noqa: F401  (they register)
+from memspan.memory import expire_span, infinity_former, lstm, none, transformer_xl  # noqa: F401  (they register)
 from memspan.memory.base import (
     MEMORIES,
     Memory,

@@ -31,6 +31,18 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5, "position_values": True},
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+    "infinity-former": (
+        "infinity-former",
+        {"memory_size": 4, "n_heads": 2, "n_basis": 6, "chunk": 3, "tau": 0.6},
+    ),
+    "infinity-former, not sticky": (
+        "infinity-former",
+        {"memory_size": 3, "n_heads": 4, "n_basis": 5, "chunk": 2, "sticky": False, "position_values": True},
+    ),
+    "infinity-former, every step": (
+        "infinity-former",
+        {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.8},
+    ),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

@@ -15,6 +15,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "lstm": {},
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    # The symbol is in the long-term memory alone when it is asked for.
+    "infinity-former": {"n_layers": 1, "memory_size": 4, "chunk": 4, "n_basis": 16},
 }
 
 
