@@ -16,7 +16,8 @@ The signal lies over [0, 1], the far past at 0. With J radial basis functions ps
 
 A step is held for its share of the interval, at as many points as it takes to leave no hole where there
 are more basis functions than steps. Where points are does not depend on what they are: the matrices of the
-fit are computed once, in double precision. Dimension letters besides the package's: J basis functions, C steps of a chunk, P points.
+fit are computed once, in double precision. Dimension letters besides the package's: J basis functions,
+C steps of a chunk, P points at which an old signal is sampled.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class ContinuousSignal(nn.Module):
             new = (torch.arange(chunk * held, dtype=torch.float64) + 0.5) / (chunk * held)
             f = self._bumps(torch.cat([old, 1 - share + share * new]), centres).T
             both = torch.linalg.solve(f @ f.T + ridge * torch.eye(n_basis, dtype=f.dtype), f)
-            return both[:, : len(old)], both[:, len(old) :].unflatten(1, (chunk, held)).sum(-1)
+            return both[:, : len(old)], both[:, len(old) :].reshape(n_basis, chunk, held).sum(-1)
 
         _, fit_first = fit(places[:0], 1.0)
         fit_old, fit_new = fit(tau * places, 1 - tau)
@@ -84,13 +85,14 @@ class ContinuousSignal(nn.Module):
         return torch.exp(-0.5 * ((at.unsqueeze(-1) - centres) / self.width).square())
 
     def basis(self, at: Tensor) -> Tensor:
-        """psi at places (...): (..., J)."""
+        """The basis functions at places (...): (..., J)."""
         return self._bumps(at, self.centres)
 
     def expectation(self, mean: Tensor, variance: Tensor) -> Tensor:
         """E psi(s) for s from N(mean, variance), (...) each: (..., J)."""
         both = (variance + self.width**2).unsqueeze(-1)
-        return self.width / both.sqrt() * torch.exp(-0.5 * (mean.unsqueeze(-1) - self.centres).square() / both)
+        distance = mean.unsqueeze(-1) - self.centres
+        return self.width / both.sqrt() * torch.exp(-0.5 * distance.square() / both)
 
     def mass(self, mean: Tensor, variance: Tensor) -> Tensor:
         """How much of N(mean, variance), (...) each, lies in each bin of [0, 1]: (..., J)."""

@@ -28,7 +28,13 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "expire-span, long": (
         "expire-span",
-        {"max_span": 60, "ramp": 4, "divide_logit_by_ramp": True, "initial_span": 0.5, "position_values": True},
+        {
+            "max_span": 60,
+            "ramp": 4,
+            "divide_logit_by_ramp": True,
+            "initial_span": 0.5,
+            "position_values": True,
+        },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
     "infinity-former": (

@@ -51,17 +51,17 @@ def read_signal(attention: SignalAttention, u: Tensor, signal: Tensor) -> tuple[
     """What one query reads, and how much of its densities lies in each part of the signal."""
     n_heads, n_basis, d = attention.n_heads, len(signal), len(u) // attention.n_heads
     width, histogram, heads = 0.5 / (n_basis - 1), torch.zeros(n_basis, dtype=u.dtype), []
+    query, keys, values = attention.query(u), attention.key(signal), attention.value(signal)
     for head in range(n_heads):
         of_head = slice(head * d, (head + 1) * d)
-        q = attention.query(u)[of_head]
-        scores = torch.stack([q @ attention.key(b)[of_head] / math.sqrt(d) for b in signal])
+        scores = torch.stack([query[of_head] @ key[of_head] / math.sqrt(d) for key in keys])
         mean = torch.sigmoid(attention.mean_weight[head] @ scores + attention.mean_bias[head])
         variance = F.softplus(attention.variance_weight[head] @ scores + attention.variance_bias[head]) + 1e-4
         value = torch.zeros(d, dtype=u.dtype)
-        for j, b in enumerate(signal):
-            both = variance + width**2
+        both = variance + width**2
+        for j in range(n_basis):
             expected = width / both.sqrt() * torch.exp(-((mean - j / (n_basis - 1)) ** 2) / (2 * both))
-            value = value + expected * attention.value(b)[of_head]
+            value = value + expected * values[j, of_head]
         heads.append(value)
         density = torch.distributions.Normal(mean, variance.sqrt())
         edges = [density.cdf(torch.tensor(j / n_basis, dtype=u.dtype)) for j in range(n_basis + 1)]
@@ -115,7 +115,7 @@ def test_two_blocks_equal_the_loops(member: str, pattern: str) -> None:
     memory = build(member)
     torch.set_default_dtype(torch.float32)
     assert isinstance(memory, InfinityFormer)
-    n_rows, lengths = 2, (9, 12)
+    n_rows, lengths = 2, (5, 9)
     xs = [features(t, n_rows, seed=t).requires_grad_() for t in lengths]
     state = fresh(memory, n_rows)
     fast: list[Tensor] = []
@@ -141,11 +141,11 @@ def test_two_blocks_equal_the_loops(member: str, pattern: str) -> None:
     close(torch.cat(fast), torch.cat(slow))
     weight = features(sum(lengths), n_rows, seed=7)
     wanted = [*xs, *memory.parameters()]
-    got = torch.autograd.grad((torch.cat(fast) * weight).sum(), wanted)
-    expected = torch.autograd.grad((torch.cat(slow) * weight).sum(), wanted, allow_unused=True)
+    got = torch.autograd.grad((torch.cat(fast) * weight).sum(), wanted, materialize_grads=True)
+    expected = torch.autograd.grad((torch.cat(slow) * weight).sum(), wanted, materialize_grads=True)
     for one, other in zip(got, expected, strict=True):
-        close(one, torch.zeros_like(one) if other is None else other)
-        assert one.abs().sum() > 0 or pattern == "random"
+        close(one, other)
+        assert one.abs().sum() > 0 or pattern == "random"  # short episodes, which may have no signal
 
 
 @torch.no_grad()
@@ -154,15 +154,12 @@ def test_nothing_is_lost_between_window_and_signal() -> None:
     torch.manual_seed(0)
     settings = {"memory_size": 3, "n_layers": 1, "n_basis": 32, "chunk": 3}
     memory = make_memory("infinity-former", 8, settings).double()
-    state = fresh(memory, 1)
     for n_steps in range(1, 18):
-        x, no_start = features(n_steps, 1), starts("never", n_steps, 3)[:, :1]
-        last = memory(x, state, no_start).features[-1]
-        for t in range(n_steps):
-            other = x.clone()
-            other[t, :, 0] += 1
-            change = (memory(other, state, no_start).features[-1] - last).abs().max()
-            assert change > 1e-7, (n_steps, t)
+        # Row t differs from the last row in step t.
+        x = features(n_steps, 1).repeat(1, n_steps + 1, 1)
+        x[range(n_steps), range(n_steps), 0] += 1
+        last = memory(x, fresh(memory, n_steps + 1), starts("never", n_steps, n_steps + 1)).features[-1]
+        assert ((last[:-1] - last[-1]).abs().amax(-1) > 1e-7).all(), n_steps
 
 
 @torch.no_grad()
@@ -185,8 +182,8 @@ def test_what_has_been_attended_stays() -> None:
     change = {}
     for sticky in False, True:
         torch.manual_seed(0)
-        settings = {"memory_size": 4, "n_layers": 1, "n_heads": 1, "n_basis": 16, "chunk": 4, "sticky": sticky}
-        memory = make_memory("infinity-former", 8, settings).double()
+        settings = {"memory_size": 4, "n_layers": 1, "n_heads": 1, "n_basis": 16, "chunk": 4}
+        memory = make_memory("infinity-former", 8, settings | {"sticky": sticky}).double()
         assert isinstance(memory, InfinityFormer)
         attention = memory.signal_attention[0]
         # Whatever the query: the far end of the past.
@@ -215,12 +212,12 @@ def test_the_state_does_not_grow() -> None:
 @pytest.mark.parametrize("sticky", [False, True])
 @torch.no_grad()
 def test_long_episodes_in_single_precision(sticky: bool) -> None:
-    """Steps and block stay together for hundreds of updates."""
+    """Steps and block stay together, update after update."""
     torch.manual_seed(0)
     memory = make_memory(
         "infinity-former", 8, {"memory_size": 4, "n_basis": 24, "chunk": 3, "sticky": sticky}
     ).eval()
-    x, no_start = features(600, 2, dtype=torch.float32), starts("never", 600, 3)[:, :2]
+    x, no_start = features(120, 2, dtype=torch.float32), starts("never", 120, 3)[:, :2]
     state = memory.initial_state(2)
     block = memory(x, state, no_start)
     assert_same(block, unroll(memory, x, clone_state(state), no_start), tolerance=1e-3)
@@ -237,7 +234,8 @@ def test_heads_start_spread_over_the_past() -> None:
 @torch.no_grad()
 def test_attention_that_copies_at_first() -> None:
     """A constant signal is added as it is, where the density is inside it."""
-    memory = make_memory("infinity-former", 8, {"n_heads": 2, "n_basis": 64, "chunk": 16, "copy_at_first": True})
+    settings = {"n_heads": 2, "n_basis": 64, "chunk": 16, "copy_at_first": True}
+    memory = make_memory("infinity-former", 8, settings)
     assert isinstance(memory, InfinityFormer)
     attention = memory.signal_attention[0]
     constant = torch.randn(8)

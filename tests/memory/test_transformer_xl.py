@@ -9,7 +9,12 @@ from torch import Tensor
 from memspan.memory import make_memory
 from memspan.memory.transformer_xl import TransformerXL
 
-MEMBERS = ["transformer-xl", "transformer-xl, position values", "transformer-xl, 1 step", "transformer-xl, all steps"]
+MEMBERS = [
+    "transformer-xl",
+    "transformer-xl, position values",
+    "transformer-xl, 1 step",
+    "transformer-xl, all steps",
+]
 
 
 @pytest.mark.parametrize("pattern", ["never", "middle", "random"])
