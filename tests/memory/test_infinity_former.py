@@ -115,7 +115,7 @@ def test_two_blocks_equal_the_loops(member: str, pattern: str) -> None:
     memory = build(member)
     torch.set_default_dtype(torch.float32)
     assert isinstance(memory, InfinityFormer)
-    n_rows, lengths = 2, (5, 9)
+    n_rows, lengths = 2, (6, 9)  # the first ends between two updates
     xs = [features(t, n_rows, seed=t).requires_grad_() for t in lengths]
     state = fresh(memory, n_rows)
     fast: list[Tensor] = []
@@ -167,13 +167,35 @@ def test_before_the_first_update_it_is_a_window() -> None:
     """What the long-term memory would read makes no difference until there is something to read."""
     memory = build("infinity-former")
     assert isinstance(memory, InfinityFormer)
-    x, no_start = features(9, 2), starts("never", 9, 3)[:, :2]
-    before = memory(x, fresh(memory, 2), no_start).features
-    for attention in memory.signal_attention:
-        attention.out.weight.neg_()
-    after = memory(x, fresh(memory, 2), no_start).features
-    assert torch.equal(before[: memory.memory_size + 1], after[: memory.memory_size + 1])
-    assert not torch.isclose(before[memory.memory_size + 1 :], after[memory.memory_size + 1 :]).all(-1).any()
+    x, episode_starts = features(16, 2), starts("never", 16, 3)[:, :2]
+    m = memory.memory_size
+    empty = fresh(memory, 2)
+    carried = memory(x, empty, episode_starts).state
+    new_episode = episode_starts.clone()
+    new_episode[9] = True
+    runs = []
+    for _ in range(2):
+        started, restarted = memory(x, empty, episode_starts), memory(x, carried, new_episode)
+        runs.append(torch.cat([started.features[:9], restarted.features[9:]]))
+        for attention in memory.signal_attention:
+            attention.out.weight.neg_()
+    step = torch.tensor([*range(9), *range(7)])
+    assert torch.equal(runs[0][step <= m], runs[1][step <= m])
+    assert not torch.isclose(runs[0][step > m], runs[1][step > m]).all(-1).any()
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_nan_before_an_episode_does_no_harm_to_gradients(member: str) -> None:
+    memory = build(member)
+    episode_starts = starts("first step", 12, 2)
+    state = {
+        key: value.fill_(float("nan")) if value.is_floating_point() else value.fill_(20)
+        for key, value in fresh(memory, 2).items()
+        if not key.startswith("age")
+    }
+    out = memory(features(12, 2), fresh(memory, 2) | state, episode_starts)
+    out.features.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in memory.parameters())
 
 
 @torch.no_grad()
@@ -207,6 +229,17 @@ def test_the_state_does_not_grow() -> None:
         sizes.append(state_bytes(state))
     assert sizes == [state_bytes(memory.initial_state(2))] * 5
     assert state["steps"].tolist() == [200, 200]
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+@torch.no_grad()
+def test_compact_states_go_on_alike(member: str) -> None:
+    memory = build(member)
+    x, no_start = features(12, 2), starts("never", 12, 3)[:, :2]
+    state = unroll(memory, x, fresh(memory, 2), no_start).state
+    compact = memory.compact(clone_state(state))
+    assert_same(memory(x, state, no_start), memory(x, compact, no_start))
+    assert_same(memory(x, state, no_start), unroll(memory, x, compact, no_start))
 
 
 @pytest.mark.parametrize("sticky", [False, True])
