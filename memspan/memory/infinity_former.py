@@ -110,20 +110,14 @@ class SignalAttention(nn.Module):
 
     def density(self, q: Tensor, signal: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and variance, (B, T, H) each, of queries (B, T, H, D/H) for signals (B, J, D)."""
-        mean, variance = (
-            self._affine(q, signal, weight, bias)
-            for weight, bias in (
-                (self.mean_weight, self.mean_bias),
-                (self.variance_weight, self.variance_bias),
-            )
-        )
-        return mean.sigmoid(), F.softplus(variance) + self.smallest_variance
-
-    def _affine(self, q: Tensor, signal: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         # a.(B W q) = (a.B) W q: keys are summed before they are projected.
+        weights = torch.cat([self.mean_weight, self.variance_weight])
+        summed = (weights @ signal).view(len(signal), 2, self.n_heads, -1)
         key_weight = self.key.weight.view(self.n_heads, -1, signal.shape[-1])  # (H, D/H, D)
-        key = torch.einsum("bhd,hed->bhe", weight @ signal, key_weight)
-        return (q * key[:, None]).sum(-1) + bias
+        keys = torch.einsum("bahd,hed->bahe", summed, key_weight)
+        mean, variance = torch.einsum("bthe,bahe->abth", q, keys)
+        mean = (mean + self.mean_bias).sigmoid()
+        return mean, F.softplus(variance + self.variance_bias) + self.smallest_variance
 
     def read(self, expected: Tensor, signal: Tensor) -> Tensor:
         """(B, T, D) of signals (B, J, D) and expectations (B, T, H, J) of the basis functions."""
@@ -173,7 +167,7 @@ class InfinityFormer(TransformerXL):
             mass = torch.where(cut.carried[:, None], state[f"attention.{layer}"], 0.0)
         rows = torch.arange(len(u), device=u.device)[:, None]
         queries = attention.queries(u) if cut.n_read else u
-        chunks = self._chunks(u, hidden, age, cut.update_time)
+        chunks = self._chunks(u, hidden, age, cut.update_time) if cut.n_updates else u
         answers: list[Tensor] = []
         for k in range(cut.n_updates + 1):
             if k < cut.n_read:
@@ -183,17 +177,17 @@ class InfinityFormer(TransformerXL):
                     each = self.signal.mass(mean, variance).sum(2)  # (B, longest, J)
                     mass = mass + torch.where(cut.valid[:, k, :, None], each, 0.0).sum(1)
             if k < cut.n_updates:
-                first = cut.first_update[:, k]
-                updated = cut.update_time[:, k] < u.shape[1]
+                # The rows that append now.
+                those = (cut.update_time[:, k] < u.shape[1]).nonzero().squeeze(-1)
+                begun = cut.first_update[those, k, None]
+                chunk, attended = chunks[those, k], None
                 if mass is not None:
-                    # Rows that do not append may have no mass to divide by.
-                    used = torch.where((updated & ~first)[:, None], mass, 1.0)
-                    later = self.signal.append(signal, chunks[:, k], used)
-                    mass = torch.where(updated[:, None], 0.0, mass)
-                else:
-                    later = self.signal.append(signal, chunks[:, k])
-                later = torch.where(first[:, None, None], self.signal.first(chunks[:, k]), later)
-                signal = torch.where(updated[:, None, None], later, signal)
+                    # Before the first update there is no mass to divide by.
+                    attended = torch.where(begun, 1.0, mass[those])
+                    mass = mass.index_fill(0, those, 0.0)
+                later = self.signal.append(signal[those], chunk, attended)
+                later = torch.where(begun[..., None], self.signal.first(chunk), later)
+                signal = signal.index_copy(0, those, later)
         more = {"steps": cut.steps}
         more[f"signal.{layer}"] = torch.where(cut.left[:, None, None], signal, 0.0).detach()
         if mass is not None:
