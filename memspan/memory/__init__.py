@@ -6,6 +6,7 @@ from memspan.memory import (  # noqa: F401  (they register)
     expire_span,
     gated_transformer_xl,
     gru,
+    infinity_former,
     linear_attention,
     lstm,
     none,

@@ -113,6 +113,8 @@ class SlotTransformer(Memory):
     """S of a state that remembers nothing."""
     same_slots_in_all_layers = False
     """Whether layers always keep the same steps, so that what one may read holds for all."""
+    constant_vectors = 0.0
+    """Memory vectors of a layer that are no slots and always count."""
 
     @abstractmethod
     def lifetime(self, layer: int, slots: Tensor) -> Tensor | float:
@@ -125,6 +127,25 @@ class SlotTransformer(Memory):
         Distances (B, T, K) are negative in the future, and beyond `longest_distance` for other episodes'
         steps and unused slots.
         """
+
+    def read_besides(
+        self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, starts: Tensor
+    ) -> tuple[Tensor, State]:
+        """Adds to a layer's input what it reads of a memory other than its slots; by default nothing.
+
+        Args:
+            layer: n.
+            x: (B, T, D) input of the layer; T is 1 for a step.
+            u: (B, T, D) `normalise(x)`, which the block's slots will hold.
+            hidden: (B, S, D) cached slots, in no order.
+            age: (B, S) as the last step before the block left them.
+            state: before the block.
+            starts: (B, T) where episodes start.
+
+        Returns:
+            (B, T, D) and the entries of the state after the block.
+        """
+        return x, {}
 
     # ----------------------------------------------------------------------------------------------------
 
@@ -175,14 +196,16 @@ class SlotTransformer(Memory):
             visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
+            h, more = self.read_besides(n, h, u, hidden, age, state, starts)
             h = layer.attend_block(h, u, hidden, birth, seen.bias, pieces)
             if keep_state:
                 new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, hidden, age, u, starts)
+                new_state |= more
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
             new_state,
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
-            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T + self.constant_vectors},
         )
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
@@ -199,30 +222,33 @@ class SlotTransformer(Memory):
                 # Leftovers would pass on a NaN even at a weight of 0.
                 hidden.index_fill_(0, started, 0.0)
                 age.index_fill_(0, started, FREE)
+            u = layer.normalise(h)
+            starts = episode_start[:, None]
+            with_more, more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
             age += age != FREE
             age[age >= self.lifetime(n, hidden)] = FREE
             free = age == FREE
             if not free.any(-1).all():
                 hidden, age = self._grow(hidden, age)
                 free = age == FREE
-            u = layer.normalise(h)
             slot = free.to(torch.uint8).argmax(-1)
             hidden[rows, slot] = u.detach()
             age[rows, slot] = 0
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
             h = layer.attend_step(
-                h, u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
+                with_more[:, 0], u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
             )
             visible.append((seen.by_any_head.squeeze(1) > -NEVER).sum(-1) - 1)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.squeeze(1))
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
+            new_state |= more
         return MemoryOutput(
             self.norm(h),
             new_state,
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
-            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0)},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0) + self.constant_vectors},
         )
 
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:

@@ -118,6 +118,18 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
             "compression_loss": "none",
         },
     ),
+    "infinity-former": (
+        "infinity-former",
+        {"memory_size": 4, "n_heads": 2, "n_basis": 6, "chunk": 3, "tau": 0.6},
+    ),
+    "infinity-former, not sticky": (
+        "infinity-former",
+        {"memory_size": 3, "n_heads": 4, "n_basis": 5, "chunk": 2, "sticky": False, "position_values": True},
+    ),
+    "infinity-former, every step": (
+        "infinity-former",
+        {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.8},
+    ),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

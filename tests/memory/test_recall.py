@@ -21,6 +21,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "linear-attention": {"n_layers": 1},
     "state-space": {"n_layers": 1, "longest_dependency": 32},
+    # The symbol is in the long-term memory alone when it is asked for.
+    "infinity-former": {"n_layers": 1, "memory_size": 4, "chunk": 4, "n_basis": 16},
 }
 
 
