@@ -50,6 +50,25 @@ class TransformerConfig(MemoryConfig):
             self._require(name, getattr(self, name) >= 1, "at least 1")
 
 
+def attention_layers(
+    width: int, config: TransformerConfig, horizon: int, residual: Callable[[], Residual] = Residual
+) -> nn.ModuleList:
+    """The layers of a Transformer, bottom first."""
+    return nn.ModuleList(
+        AttentionLayer(
+            width,
+            config.n_heads,
+            config.n_frequencies,
+            horizon,
+            config.ff_factor,
+            config.copy_at_first,
+            config.position_values,
+            residual,
+        )
+        for _ in range(config.n_layers)
+    )
+
+
 @dataclass
 class Readable:
     """What the queries of one layer may read."""
@@ -76,23 +95,9 @@ class SlotTransformer(Memory):
         residual: Callable[[], Residual] = Residual,
     ) -> None:
         super().__init__(width)
-        if width % config.n_heads:
-            raise ValueError(f"n_heads={config.n_heads}: must divide the width {width}")
         self.n_layers = config.n_layers
         self.longest_distance = horizon
-        self.layers = nn.ModuleList(
-            AttentionLayer(
-                width,
-                config.n_heads,
-                config.n_frequencies,
-                horizon,
-                config.ff_factor,
-                config.copy_at_first,
-                config.position_values,
-                residual,
-            )
-            for _ in range(config.n_layers)
-        )
+        self.layers = attention_layers(width, config, horizon, residual)
         self.norm = nn.LayerNorm(width)
 
     # What a subclass chooses -------------------------------------------------------------------------
