@@ -18,6 +18,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
     "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
+    "summary-tree": {"memory_size": 2, "n_levels": 3, "n_heads": 2},
 }
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {

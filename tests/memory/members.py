@@ -47,6 +47,12 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+    "summary-tree": ("summary-tree", {"memory_size": 3, "n_levels": 3, "n_heads": 2, "n_frequencies": 3}),
+    "summary-tree, high": (
+        "summary-tree",
+        {"memory_size": 2, "n_levels": 9, "n_heads": 2, "n_frequencies": 4, "position_values": True},
+    ),
+    "summary-tree, low": ("summary-tree", {"memory_size": 1, "n_levels": 2, "n_layers": 1, "n_heads": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

@@ -58,6 +58,11 @@ class Borrowed(NoMemory):
         ("expire-span", {"initial_span": 0}, "initial_span=0: must be between 0 and 1, both excluded"),
         ("expire-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
         ("expire-span", {"n_heads": 5}, "n_heads=5: must divide the width 8"),
+        ("summary-tree", {"memory_size": 0}, "memory_size=0: must be at least 1"),
+        ("summary-tree", {"n_levels": 1}, "n_levels=1: must be from 2 to 24"),
+        ("summary-tree", {"n_levels": 25}, "n_levels=25: must be from 2 to 24"),
+        ("summary-tree", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("summary-tree", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
     ],
 )
 def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
