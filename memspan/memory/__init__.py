@@ -11,6 +11,7 @@ from memspan.memory import (  # noqa: F401  (they register)
     lstm,
     none,
     state_space,
+    summary_tree,
     transformer_xl,
 )
 from memspan.memory.base import (

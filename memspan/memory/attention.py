@@ -128,7 +128,14 @@ class AttentionLayer(nn.Module):
         return q / math.sqrt(self.head_width), p[..., 0, :], p[..., 1, :]
 
     def attend_block(
-        self, x: Tensor, u: Tensor, hidden: Tensor, birth: Tensor, bias: Tensor, pieces: list[Piece] | None
+        self,
+        x: Tensor,
+        u: Tensor,
+        hidden: Tensor,
+        birth: Tensor,
+        bias: Tensor,
+        pieces: list[Piece] | None,
+        block: Tensor | None = None,
     ) -> Tensor:
         """All T queries at once.
 
@@ -139,22 +146,24 @@ class AttentionLayer(nn.Module):
             birth: (B, K) time of each key, slots before block; 0 is the block's first step, -inf: not used.
             bias: (B, T, K), or (B, H, T, K), added to the scores: -inf where a key must not be read.
             pieces: see `memspan.memory.block_attention`; None: dense attention.
+            block: (B, K - S, D) what the block adds to the slots; None: `u`.
 
         Returns:
             (B, T, D) output of the layer.
         """
         n_rows, n_steps = u.shape[:2]
+        block = u if block is None else block
         q, sin, cos = self._turned_queries(u)
         if pieces is None:
-            context = torch.cat([hidden, u], dim=1)
+            context = torch.cat([hidden, block], dim=1)
             k, v = self._keys_and_values(context, birth.clamp(min=-self.horizon))  # (B, K, H, .)
             read = dense_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
             read = read.transpose(1, 2)  # (B, T, H, .)
         else:
             used = (birth > -math.inf).sum(1).tolist()
-            parts = zip(hidden.unbind(), u.unbind(), used, strict=True)
+            parts = zip(hidden.unbind(), block.unbind(), used, strict=True)
             context = torch.cat(
-                [part for cached, row, n in parts for part in (cached[len(cached) + n_steps - n :], row)]
+                [part for cached, row, n in parts for part in (cached[len(cached) + len(row) - n :], row)]
             )  # (packed keys, D)
             k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
             read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
@@ -204,7 +213,7 @@ class AttentionLayer(nn.Module):
         return keys, v if self.position_value is None else torch.cat([v, code], dim=-1)
 
     def attend_step(
-        self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int, bias: Tensor
+        self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int | None, bias: Tensor
     ) -> Tensor:
         """One query per row.
 
@@ -213,7 +222,7 @@ class AttentionLayer(nn.Module):
             u: (B, D) `normalise(x)`.
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
-            n_distances: how many distances there are.
+            n_distances: how many distances there are; None: too many for a table of all.
             bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 
         Returns:
@@ -224,16 +233,22 @@ class AttentionLayer(nn.Module):
         value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
         q = torch.einsum("bhe,hed->bhd", q, key_weight)
         scores = q @ slots.transpose(1, 2)  # (B, H, S)
-        # Position scores of every possible distance, then of each slot's.
-        code = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
-        by_distance = torch.cat([p_sin, p_cos], -1) @ code.T  # (B, H, distances)
-        scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
+        p = torch.cat([p_sin, p_cos], dim=-1)
+        if n_distances is None:
+            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1)  # (B, S, 2F)
+            scores += p @ code.transpose(1, 2)
+        else:
+            # Position scores of every possible distance, then of each slot's.
+            table = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
+            scores += (p @ table.T).gather(2, distance.unsqueeze(1).expand_as(scores))
         scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
         weights = torch.softmax(scores, dim=-1)
         read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
         answers = [self.out(value)]
         if self.position_value is not None:
-            answers.append(self.position_value((weights @ code[distance]).flatten(1)))
+            if n_distances is not None:
+                code = table[distance]
+            answers.append(self.position_value((weights @ code).flatten(1)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out

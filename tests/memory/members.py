@@ -130,6 +130,12 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         "infinity-former",
         {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.8},
     ),
+    "summary-tree": ("summary-tree", {"memory_size": 3, "n_levels": 3, "n_heads": 2, "n_frequencies": 3}),
+    "summary-tree, high": (
+        "summary-tree",
+        {"memory_size": 2, "n_levels": 9, "n_heads": 2, "n_frequencies": 4, "position_values": True},
+    ),
+    "summary-tree, low": ("summary-tree", {"memory_size": 1, "n_levels": 2, "n_layers": 1, "n_heads": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

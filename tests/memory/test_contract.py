@@ -280,11 +280,15 @@ def test_what_is_remembered_is_what_is_counted(memory: Memory) -> None:
             assert ((layer.strength >= 0) & (layer.strength <= 1)).all()
             assert (layer.strength[layer.age < 0] == 0).all()
             assert all(len(value) == ROWS for value in layer.vectors.values())
+            if layer.made is not None:  # of older ones, so that none is as new as what it holds
+                assert layer.made.shape == layer.age.shape
+                assert ((layer.made >= 0) == (layer.age >= 0)).all()
+                assert (layer.made <= layer.age).all()
 
 
 @torch.no_grad()
 def test_memories_can_be_read_for_as_long_as_they_say(memory: Memory) -> None:
-    """After k more steps those are readable that had k or more steps left, and weaker if anything."""
+    """After k more steps those are readable that had k or more steps left, and what was made since."""
     x, no_start = features(45, ROWS), starts("never", 45, ROWS)
     state = unroll(memory, x[:20], fresh(memory, ROWS), no_start[:20]).state
     promised = memory.remembered(state)
@@ -293,7 +297,8 @@ def test_memories_can_be_read_for_as_long_as_they_say(memory: Memory) -> None:
         for then, now in zip(promised, memory.remembered(state), strict=True):
             for row in range(ROWS):
                 lasting = then.readable[row] & (then.steps_left[row] >= k)
-                old = now.readable[row] & (now.age[row] > k)
+                since = now.age if now.made is None else now.made
+                old = now.readable[row] & (since[row] > k)
                 assert set((then.age[row][lasting] + k).tolist()) == set(now.age[row][old].tolist())
 
 
@@ -334,7 +339,10 @@ def test_one_row_and_one_step(memory: Memory) -> None:
 
 
 def test_gradients_are_those_of_the_outputs(memory: Memory) -> None:
-    """Finite differences of features and losses of a block, with a start and a warm state."""
+    """Finite differences of features and losses of a block, with a start and a warm state.
+
+    Not of losses that, on purpose, do not reach the features at all.
+    """
     with torch.no_grad():
         for predictor in getattr(memory, "span_predictors", ()):
             predictor.weight.zero_()  # spans pass no gradient on to what they are read from, on purpose

@@ -23,6 +23,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "state-space": {"n_layers": 1, "longest_dependency": 32},
     # The symbol is in the long-term memory alone when it is asked for.
     "infinity-former": {"n_layers": 1, "memory_size": 4, "chunk": 4, "n_basis": 16},
+    "summary-tree": {"n_layers": 1, "memory_size": 4, "n_levels": 5},  # 8 steps are one summary at the end
 }
 
 

@@ -101,6 +101,11 @@ class Borrowed(NoMemory):
         ("state-space", {"n_layers": 0}, "n_layers=0: must be at least 1"),
         ("state-space", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
         ("state-space", {"longest_dependency": 1}, "longest_dependency=1: must be at least 2"),
+        ("summary-tree", {"memory_size": 0}, "memory_size=0: must be at least 1"),
+        ("summary-tree", {"n_levels": 1}, "n_levels=1: must be from 2 to 24"),
+        ("summary-tree", {"n_levels": 25}, "n_levels=25: must be from 2 to 24"),
+        ("summary-tree", {"n_layers": 0}, "n_layers=0: must be at least 1"),
+        ("summary-tree", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
     ],
 )
 def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
