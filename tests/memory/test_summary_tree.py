@@ -264,3 +264,14 @@ def test_attention_without_pieces_gives_the_same(monkeypatch: pytest.MonkeyPatch
     pieces = memory(x, state, episode_starts).features
     monkeypatch.setattr("memspan.memory.summary_tree.cut_block", lambda *_, **__: None)
     torch.testing.assert_close(memory(x, state, episode_starts).features, pieces)
+
+
+@torch.no_grad()
+def test_frequencies_reach_as_far_as_anything_is_read() -> None:
+    memory = summary_tree(memory_size=3, n_levels=4)
+    state, oldest = fresh(memory, 1), 0
+    for now in features(60, 1):
+        state = memory.step(now, state, torch.tensor([False])).state
+        oldest = max(oldest, int(memory.remembered(state)[0].age.max()))
+    assert memory.longest_distance == oldest == 3 + 8
+    torch.testing.assert_close(memory.layers[0].frequencies.min().item(), 1 / 11)
