@@ -48,6 +48,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         memory_loss_gate: float | None,
         memory_target: float | None,
         prediction_coef: float,
+        reconstruction_coef: float,
         normalize_advantage: bool,
         min_advantage_std: float,
         _init_setup_model: bool = True,
@@ -62,9 +63,14 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             raise ValueError(f"memory_loss_gate={memory_loss_gate!r}: must be at least 0 and below 1")
         if memory_target is not None and not memory_target > 0:
             raise ValueError(f"memory_target={memory_target!r}: must be above 0")
-        if not prediction_coef >= 0:
-            raise ValueError(f"prediction_coef={prediction_coef!r}: must be at least 0")
+        for name, value in (
+            ("prediction_coef", prediction_coef),
+            ("reconstruction_coef", reconstruction_coef),
+        ):
+            if not value >= 0:
+                raise ValueError(f"{name}={value!r}: must be at least 0")
         self.prediction_coef = prediction_coef
+        self.reconstruction_coef = reconstruction_coef
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
         self.memory_target = memory_target
@@ -93,6 +99,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             memory=self.memory,
             memory_kwargs=self.memory_kwargs,
             predict_next=self.prediction_coef > 0,
+            reconstruct=self.reconstruction_coef > 0,
         )
         try:
             super()._setup_model()
@@ -278,6 +285,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     def _memory_loss(self, evaluated: Evaluated) -> Tensor:
         """Sum of the memory's own losses, each the mean over steps."""
         losses = [value.mean() for value in evaluated.memory.losses.values()]
+        return torch.stack(losses).sum() if losses else evaluated.values.new_zeros(())
+
+    def _auxiliary_loss(self, evaluated: Evaluated) -> Tensor:
+        """What is learnt beside acting, each by its coefficient."""
+        coefs = {"prediction": self.prediction_coef, "reconstruction": self.reconstruction_coef}
+        losses = [coefs[name] * value for name, value in evaluated.auxiliary_losses.items()]
         return torch.stack(losses).sum() if losses else evaluated.values.new_zeros(())
 
     def _entropy_loss(self, evaluated: Evaluated) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from memspan.agents.features import default_extractor, preprocess
 from memspan.agents.prediction import WhatComesNext
+from memspan.agents.reconstruction import WhatIsSeen
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
 
@@ -39,8 +40,8 @@ class Evaluated(NamedTuple):
     entropy: Tensor | None
     """(T, B), or None where the distribution has no closed form."""
     memory: MemoryOutput
-    prediction_loss: Tensor | None
-    """Mean over the block, see `memspan.agents.prediction`; None: nothing is predicted."""
+    auxiliary_losses: dict[str, Tensor]
+    """Means over the block of what is learnt beside acting: `prediction`, `reconstruction`."""
 
 
 class MemoryPolicy(ActorCriticPolicy):
@@ -60,6 +61,8 @@ class MemoryPolicy(ActorCriticPolicy):
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
         predict_next: learn to predict what comes next, see `memspan.agents.prediction`; `prediction_coef` of
             the agent sets it.
+        reconstruct: learn to read observations off the memory's inputs, see `memspan.agents.reconstruction`;
+            `reconstruction_coef` of the agent sets it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
     """
@@ -76,6 +79,7 @@ class MemoryPolicy(ActorCriticPolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
         predict_next: bool = False,
+        reconstruct: bool = False,
         **kwargs: Any,
     ) -> None:
         if kwargs.get("use_sde"):
@@ -91,6 +95,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.width = width
         self.first_preference = first_preference
         self.predict_next = predict_next
+        self.reconstruct = reconstruct
         super().__init__(
             observation_space,
             action_space,
@@ -110,6 +115,7 @@ class MemoryPolicy(ActorCriticPolicy):
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
         self.what_comes_next = WhatComesNext(self.width, self.action_space) if self.predict_next else None
+        self.what_is_seen = WhatIsSeen(self.width, self.observation_space) if self.reconstruct else None
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
         for group in memory.parameter_groups():
@@ -127,6 +133,7 @@ class MemoryPolicy(ActorCriticPolicy):
             width=self.width,
             first_preference=self.first_preference,
             predict_next=self.predict_next,
+            reconstruct=self.reconstruct,
         )
         return data
 
@@ -176,15 +183,17 @@ class MemoryPolicy(ActorCriticPolicy):
         distribution = self._get_action_dist_from_latent(latent_pi)
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
         entropy = distribution.entropy()
-        prediction_loss = None
+        losses = {}
         if self.what_comes_next is not None:
-            prediction_loss = self.what_comes_next(memory.features, actions, x, episode_starts)
+            losses["prediction"] = self.what_comes_next(memory.features, actions, x, episode_starts)
+        if self.what_is_seen is not None:
+            losses["reconstruction"] = self.what_is_seen(x.flatten(0, 1), flat)
         return Evaluated(
             self.value_net(latent_vf).view(n_steps, n_rows),
             log_probs,
             None if entropy is None else entropy.view(n_steps, n_rows),
             memory,
-            prediction_loss,
+            losses,
         )
 
     # SB3's interface -----------------------------------------------------------------------------------

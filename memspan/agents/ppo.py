@@ -43,6 +43,8 @@ class MemoryPPO(MemoryAlgorithm):
             None: no target.
         prediction_coef: weight of the error of predicting what comes next from the memory's features and the
             action, see `memspan.agents.prediction`; 0: nothing is predicted.
+        reconstruction_coef: weight of the error of reading the observation off the memory's input, see
+            `memspan.agents.reconstruction`; 0: nothing is read off.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.
@@ -75,6 +77,7 @@ class MemoryPPO(MemoryAlgorithm):
         memory_loss_gate: float | None = None,
         memory_target: float | None = None,
         prediction_coef: float = 0.0,
+        reconstruction_coef: float = 0.0,
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -98,6 +101,7 @@ class MemoryPPO(MemoryAlgorithm):
             memory_loss_gate,
             memory_target,
             prediction_coef,
+            reconstruction_coef,
             normalize_advantage,
             min_advantage_std,
             learning_rate=learning_rate,
@@ -146,7 +150,6 @@ class MemoryPPO(MemoryAlgorithm):
                 value_loss = F.mse_loss(values, block.returns)
                 entropy_loss = self._entropy_loss(evaluated)
                 memory_loss = self._memory_loss(evaluated)
-                prediction_loss = evaluated.prediction_loss
                 with torch.no_grad():
                     # Low-variance, never negative estimate: joschu.net/blog/kl-approx.html
                     approx_kl = (ratio - 1 - log_ratio).mean().item()
@@ -155,7 +158,7 @@ class MemoryPPO(MemoryAlgorithm):
                     ("value_loss", value_loss.item()),
                     ("entropy_loss", entropy_loss.item()),
                     ("memory_loss", memory_loss.item()),
-                    *([] if prediction_loss is None else [("prediction_loss", prediction_loss.item())]),
+                    *((f"{name}_loss", value.item()) for name, value in evaluated.auxiliary_losses.items()),
                     ("approx_kl", approx_kl),
                     ("clip_fraction", ((ratio - 1).abs() > clip_range).float().mean().item()),
                 ):
@@ -168,7 +171,7 @@ class MemoryPPO(MemoryAlgorithm):
                     + self.ent_coef * entropy_loss
                     + self.vf_coef * value_loss
                     + memory_loss_coef * memory_loss
-                    + (0.0 if prediction_loss is None else self.prediction_coef * prediction_loss)
+                    + self._auxiliary_loss(evaluated)
                 )
             self._n_updates += 1
             if not proceed:

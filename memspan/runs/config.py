@@ -72,6 +72,8 @@ class RunConfig:
     """Effective memory down to which they count, in full from twice as much on; None: always."""
     prediction_coef: float = 0.0
     """Weight of predicting the next observation from memory and action; 0: nothing is predicted."""
+    reconstruction_coef: float = 0.0
+    """Weight of reading the observation off the memory's input; 0: nothing is read off."""
     stats_window_size: int = 300
     """Episodes over which success rate and mean return run."""
     checkpoint_every: int = 250_000
