@@ -23,6 +23,14 @@ _INSTRUCTION = {
     "entry_point": "memspan.envs.instruction:InstructionEnv",
     "vector_entry_point": "memspan.envs.instruction_engine:InstructionVectorEnv",
 }
+_SMALL_INSTRUCTION = {
+    "num_instructions": 2,
+    "num_verbs": 2,
+    "num_objects": 2,
+    "min_delay": 1,
+    "max_delay": 20,
+    "max_gap": 20,
+}
 
 ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "memspan/Corridor-v0": {**_CORRIDOR, "kwargs": {"shuffle_doors": False}},
@@ -31,6 +39,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "memspan/PortalLong-v0": {**_PORTAL, "kwargs": {"num_rooms": 50}},
     "memspan/PortalLabelled-v0": {**_PORTAL, "kwargs": {"num_rooms": 10, "room_labels": True}},
     "memspan/Instruction-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 10, "max_delay": 40}},
+    "memspan/InstructionSmall-v0": {**_INSTRUCTION, "kwargs": _SMALL_INSTRUCTION},
     "memspan/InstructionLong-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 60, "max_delay": 120}},
 }
 """Every id and what `gymnasium.register` is told about it."""

@@ -26,6 +26,7 @@ CHANCE = {
     "memspan/PortalLong-v0": 0.0,
     "memspan/PortalLabelled-v0": 0.0065,
     "memspan/Instruction-v0": 0.0,
+    "memspan/InstructionSmall-v0": 1 / 16,
     "memspan/InstructionLong-v0": 0.0,
 }
 """Best success rate of an agent without memory, where it is known: with the settings as registered."""

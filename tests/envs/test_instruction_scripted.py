@@ -88,17 +88,18 @@ def test_a_horizon_as_long_as_the_longest_delay_is_enough() -> None:
         assert abs(found - share) <= 5 * np.sqrt(share * (1 - share) / 10_000)
 
 
-@pytest.mark.parametrize("env_id", ["memspan/Instruction-v0", "memspan/InstructionLong-v0"])
-def test_one_environment_at_a_time(env_id: str) -> None:
-    env = gym.make(env_id)
-    policy = ScriptedInstructionPolicy()
+@pytest.mark.parametrize("size", ["", "Small", "Long"])
+def test_one_environment_at_a_time(size: str) -> None:
+    env = gym.make(f"memspan/Instruction{size}-v0")
+    parameters = env.get_wrapper_attr("parameters")
+    policy = ScriptedInstructionPolicy(parameters.num_objects)
     for seed in range(5):
         obs, _ = env.reset(seed=seed)
         start, terminated = True, False
         while not terminated:
             obs, _, terminated, _, info = env.step(policy.act(obs, start))
             start = False
-        assert info == {"success": True, "executed": 3}
+        assert info == {"success": True, "executed": parameters.num_instructions}
 
 
 def test_what_is_no_sentence_is_refused() -> None:
