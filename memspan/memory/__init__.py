@@ -7,6 +7,7 @@ from memspan.memory import (  # noqa: F401  (they register)
     gru,
     lstm,
     none,
+    refresh_span,
     transformer_xl,
 )
 from memspan.memory.base import (

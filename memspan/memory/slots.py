@@ -2,7 +2,7 @@
 
 What is remembered: per layer, layer-normalised inputs of past steps, without gradient. State, per layer n:
 
-    hidden.n  (B, S, D) float   what was stored
+    hidden.n  (B, S, D) float   what was stored; a subclass may note more beside it
     age.n     (B, S)    long    steps since it was stored, 0 for the last step; -1: the slot is free
 
 Slots are in no order; a slot's place in time is its age. S may differ from layer to layer and grows and
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
@@ -58,6 +59,8 @@ class Readable:
     """(B, T, K), or (B, H, T, K) where heads differ: added to the scores, -inf where nothing may be read."""
     losses: dict[str, Tensor]
     """(B, T) each."""
+    slots: Tensor | None = None
+    """(B, K, D + notes): the slots as the queries leave them; None: as they were."""
 
     @property
     def by_any_head(self) -> Tensor:
@@ -99,16 +102,21 @@ class SlotTransformer(Memory):
 
     initial_slots: int
     """S of a state that remembers nothing."""
+    n_notes = 0
+    """Numbers that a slot holds after its D: 0 when it is made, then what `readable` leaves there."""
     same_slots_in_all_layers = False
     """Whether layers always keep the same steps, so that what one may read holds for all."""
 
     @abstractmethod
     def lifetime(self, layer: int, slots: Tensor) -> Tensor | float:
-        """Steps for which each slot (B, K, D) can be read after it was stored: (B, K), or one number."""
+        """Steps for which each slot can be read after it was stored: (B, K), or one number.
+
+        Slots are (B, K, D + notes), here and below.
+        """
 
     @abstractmethod
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
-        """Which of the slots (B, K, D) a query may read, given their distances.
+        """Which of the slots a query may read, given their distances.
 
         Distances (B, T, K) are negative in the future, and beyond `longest_distance` for other episodes'
         steps and unused slots.
@@ -120,7 +128,7 @@ class SlotTransformer(Memory):
         state: State = {}
         shape = (batch_size, self.initial_slots)
         for n in range(self.n_layers):
-            state[f"hidden.{n}"] = torch.zeros(*shape, self.width, device=device)
+            state[f"hidden.{n}"] = torch.zeros(*shape, self.width + self.n_notes, device=device)
             state[f"age.{n}"] = torch.full(shape, FREE, device=device)
         return state
 
@@ -157,15 +165,16 @@ class SlotTransformer(Memory):
                     pieces = cut_block(starts, used, birth.shape[1])
                 key_clock = torch.cat([cached.to(precision), clock], dim=1)
                 distance = (clock[:, :, None] - key_clock[:, None, :]).to(x.dtype)  # (B, T, K)
-                seen = self.readable(n, torch.cat([hidden, u], dim=1), distance)
+                seen = self.readable(n, self._append(hidden, u), distance)
                 # The step itself is no memory.
                 count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1) - 1
             visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
-            h = layer.attend_block(h, u, hidden, birth, seen.bias, pieces)
+            h = layer.attend_block(h, u, hidden[..., : self.width], birth, seen.bias, pieces)
             if keep_state:
-                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, hidden, age, u, starts)
+                slots = self._append(hidden, u) if seen.slots is None else seen.slots
+                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, slots, age, starts)
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
             new_state,
@@ -195,12 +204,14 @@ class SlotTransformer(Memory):
                 free = age == FREE
             u = layer.normalise(h)
             slot = free.to(torch.uint8).argmax(-1)
-            hidden[rows, slot] = u.detach()
+            hidden[rows, slot] = self._with_notes(u).detach()
             age[rows, slot] = 0
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
+            hidden = hidden if seen.slots is None else seen.slots
+            content = hidden[..., : self.width]
             h = layer.attend_step(
-                h, u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
+                h, u, content, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
             )
             visible.append((seen.by_any_head.squeeze(1) > -NEVER).sum(-1) - 1)
             for name, value in seen.losses.items():
@@ -213,11 +224,19 @@ class SlotTransformer(Memory):
             {"effective_memory": torch.stack(visible).to(x.dtype).mean(0)},
         )
 
+    def _with_notes(self, u: Tensor) -> Tensor:
+        """(..., D) as new slots."""
+        return F.pad(u, (0, self.n_notes)) if self.n_notes else u
+
+    def _append(self, hidden: Tensor, u: Tensor) -> Tensor:
+        """Cached slots, then those of the block."""
+        return torch.cat([hidden, self._with_notes(u)], dim=1)
+
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Adds free slots to every row."""
         more = (len(age), GROWTH)
         return (
-            torch.cat([hidden, hidden.new_zeros(*more, self.width)], dim=1),
+            torch.cat([hidden, hidden.new_zeros(*more, hidden.shape[-1])], dim=1),
             torch.cat([age, age.new_full(more, FREE)], dim=1),
         )
 
@@ -256,16 +275,14 @@ class SlotTransformer(Memory):
         return self._pack(hidden, age, headroom=0)
 
     @torch.no_grad()
-    def _keep(
-        self, layer: int, hidden: Tensor, age: Tensor, u: Tensor, starts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The cache after a block: of slots and block, what the next step can still read."""
-        n_steps = u.shape[1]
+    def _keep(self, layer: int, slots: Tensor, age: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache after a block: of slots, the block's included, what the next step can still read."""
+        n_steps = starts.shape[1]
         later_start = starts.flip(1).cumsum(1).flip(1)  # (B, T): starts at t or later
-        block_age = torch.arange(n_steps - 1, -1, -1, device=u.device).expand_as(starts)
+        block_age = torch.arange(n_steps - 1, -1, -1, device=slots.device).expand_as(starts)
         block_age = torch.where(later_start - starts.long() > 0, FREE, block_age)
         age = torch.where((age == FREE) | starts.any(1, keepdim=True), FREE, age + n_steps)
-        return self._drop_expired(layer, torch.cat([hidden, u], dim=1), torch.cat([age, block_age], dim=1))
+        return self._drop_expired(layer, slots, torch.cat([age, block_age], dim=1))
 
     def _drop_expired(self, layer: int, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """What the next step can still read, with one slot free for it."""

@@ -18,6 +18,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
     "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
+    "refresh-span": {"max_span": 8, "ramp": 3, "n_heads": 2, "renewal_width": 4},
 }
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {

@@ -18,6 +18,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "gated-transformer-xl": {"n_layers": 1, "memory_size": 16},
     "adaptive-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    "refresh-span": {"n_layers": 1, "max_span": 32, "ramp": 4, "initial_span": 0.5},
 }
 
 

@@ -58,6 +58,24 @@ class Borrowed(NoMemory):
         ("expire-span", {"initial_span": 0}, "initial_span=0: must be between 0 and 1, both excluded"),
         ("expire-span", {"span_learning_rate": -0.1}, "span_learning_rate=-0.1: must be at least 0"),
         ("expire-span", {"n_heads": 5}, "n_heads=5: must divide the width 8"),
+        ("refresh-span", {"max_span": 0}, "max_span=0: must be at least 1"),
+        ("refresh-span", {"n_heads": 3}, "n_heads=3: must divide the width 8"),
+        ("refresh-span", {"renewal_width": 0}, "renewal_width=0: must be at least 1"),
+        (
+            "refresh-span",
+            {"initial_renewal": 1.0},
+            "initial_renewal=1.0: must be between -1 and 1, both excluded",
+        ),
+        (
+            "refresh-span",
+            {"initial_renewal": -1},
+            "initial_renewal=-1: must be between -1 and 1, both excluded",
+        ),
+        (
+            "refresh-span",
+            {"penalty": "ramp"},
+            "penalty='ramp': must be 'new': life is charged when it is given",
+        ),
     ],
 )
 def test_bad_settings(name: str, settings: dict[str, Any], message: str) -> None:
