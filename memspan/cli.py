@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ("memspan.train", "train an agent and leave a run folder behind"),
     "evaluate": ("memspan.evaluate", "measure trained agents"),
     "play": ("memspan.play", "play a task yourself"),
+    "probe": ("memspan.probe", "ask memories a question that they learn to answer in a minute"),
     "watch": ("memspan.watch", "watch a trained agent and what it remembers"),
 }
 """Name -> (module with a `main(args) -> int`, what it does)."""

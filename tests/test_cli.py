@@ -87,9 +87,7 @@ def test_wrong_use_of_train_is_one_line(
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "args", [["--no-such-flag", "1"], ["--memory.rampp", "1"], ["--n-envs", "many"], ["--env.colour", "red"]]
-)
+@pytest.mark.parametrize("args", [["--no-such-flag", "1"], ["--n-envs", "many"]])
 def test_wrong_flags_are_refused_with_code_2(
     args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -19,7 +19,7 @@ SMALL = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8"
 
 def test_there_are_examples() -> None:
     assert len(PYTHON) == 2
-    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + ["evaluate", "play", "watch"]
+    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + ["evaluate", "play", "watch", "probe"]
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -31,7 +31,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train, other, resume, evaluate, play, watch = SHELL
+    train, other, resume, evaluate, play, watch, probe = SHELL
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
     # A finished run has nothing to resume, and says so.
@@ -44,3 +44,5 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert cli.main(shlex.split(play)[1:]) == 0
     assert cli.main([*shlex.split(watch)[1:], "--episodes", "1"]) == 0
     assert (tmp_path / "agent.gif").exists()
+    assert cli.main([*shlex.split(probe)[1:], "--steps", "2", "--gaps", "10"]) == 0
+    assert (tmp_path / "probes" / "recall" / "results.json").exists()

@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from memspan.agents.features import default_extractor, preprocess
-from memspan.agents.prediction import NextInput
+from memspan.agents.prediction import WhatComesNext
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
 
@@ -58,7 +58,7 @@ class MemoryPolicy(ActorCriticPolicy):
             actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
             chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
-        predict_next: learn to predict the next input, see `memspan.agents.prediction`; `prediction_coef` of
+        predict_next: learn to predict what comes next, see `memspan.agents.prediction`; `prediction_coef` of
             the agent sets it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
@@ -109,7 +109,7 @@ class MemoryPolicy(ActorCriticPolicy):
             assert isinstance(self.action_net, nn.Linear)
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
-        self.next_input = NextInput(self.width, self.action_space) if self.predict_next else None
+        self.what_comes_next = WhatComesNext(self.width, self.action_space) if self.predict_next else None
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
         for group in memory.parameter_groups():
@@ -177,8 +177,8 @@ class MemoryPolicy(ActorCriticPolicy):
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
         entropy = distribution.entropy()
         prediction_loss = None
-        if self.next_input is not None:
-            prediction_loss = self.next_input(memory.features, actions, x, episode_starts)
+        if self.what_comes_next is not None:
+            prediction_loss = self.what_comes_next(memory.features, actions, x, episode_starts)
         return Evaluated(
             self.value_net(latent_vf).view(n_steps, n_rows),
             log_probs,

@@ -41,7 +41,7 @@ class MemoryPPO(MemoryAlgorithm):
             rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
         memory_target: effective memory at which they have gone; they count in full from twice as much on.
             None: no target.
-        prediction_coef: weight of the error of predicting the memory's next input from its features and the
+        prediction_coef: weight of the error of predicting what comes next from the memory's features and the
             action, see `memspan.agents.prediction`; 0: nothing is predicted.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.

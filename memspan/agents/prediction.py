@@ -1,8 +1,9 @@
 """What comes next: an auxiliary task that teaches a memory what acting depends on.
 
-From the memory's features and the action at step t, the agent predicts the memory's input at t + 1. Where the
-outcome of an action depends on what was seen long ago, only those who remember are right, and every such step
-teaches it, whether it pays or not; a reward may come but once an episode.
+From the memory's features and the action at step t, the agent predicts the memory's input at t + 1, and
+whether the episode goes on to it. Where the outcome of an action depends on what was seen long ago, only
+those who remember are right, and every such step teaches it, whether it pays or not; a reward may come but
+once an episode. Nor does it stop to teach where a policy has become sure of the wrong action.
 
 Predicting one's own embeddings: Schwarzer et al., Data-Efficient Reinforcement Learning with Self-Predictive
 Representations, 2021, arXiv 2007.05929. Here it is one step ahead, with a squared error and without a target
@@ -18,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class NextInput(nn.Module):
-    """Predicts the memory's next input, layer-normalised.
+class WhatComesNext(nn.Module):
+    """Predicts the memory's next input, layer-normalised, and whether the episode ends before it.
 
     Args:
         width: D.
@@ -32,11 +33,11 @@ class NextInput(nn.Module):
         self.predictor = nn.Sequential(
             nn.Linear(width + get_flattened_obs_dim(action_space), 2 * width),
             nn.ReLU(),
-            nn.Linear(2 * width, width),
+            nn.Linear(2 * width, width + 1),
         )
 
     def forward(self, features: Tensor, actions: Tensor, x: Tensor, episode_starts: Tensor) -> Tensor:
-        """The mean squared error over all steps of a block whose next one is of the same episode.
+        """How wrong the predictions of a block are; those of its last step are not judged.
 
         Args:
             features: (T, B, D) what the memory answered.
@@ -45,12 +46,18 @@ class NextInput(nn.Module):
             episode_starts: (T, B) bool.
 
         Returns:
-            A number; 0 where no step has a next one.
+            The mean squared error of the next inputs that are of the same episode, plus the mean
+            cross-entropy, in nats, of whether there is one.
         """
-        follows = ~episode_starts[1:]
-        if not follows.any():
+        if len(features) == 1:
             return features.new_zeros(())
-        done = preprocess_obs(actions[:-1][follows], self.action_space)
+        ended = episode_starts[1:]
+        done = preprocess_obs(actions[:-1].flatten(0, 1), self.action_space)
         assert isinstance(done, Tensor)
-        known = torch.cat([features[:-1][follows], done.flatten(1)], dim=-1)
-        return F.mse_loss(self.predictor(known), F.layer_norm(x[1:][follows].detach(), x.shape[-1:]))
+        known = torch.cat([features[:-1], done.reshape(*ended.shape, -1)], dim=-1)
+        guess, end = self.predictor(known).split([x.shape[-1], 1], dim=-1)
+        loss = F.binary_cross_entropy_with_logits(end.squeeze(-1), ended.to(end.dtype))
+        if not ended.all():
+            comes = F.layer_norm(x[1:].detach(), x.shape[-1:])
+            loss = loss + F.mse_loss(guess[~ended], comes[~ended])
+        return loss

@@ -26,18 +26,28 @@ class Look:
     marker: str
 
 
+# Relatives have neighbouring colours; markers tell them apart, too.
 LOOKS = {
     "none": Look(GREY, "X"),
     "lstm": Look(GREEN, "s"),
+    "gru": Look("#8bc98b", "p"),
     "transformer-xl": Look(BLUE, "o"),
+    "gated-transformer-xl": Look(SKY, "8"),
+    "compressive": Look("#1f3a6e", "P"),
+    "adaptive-span": Look("#7b68c8", "v"),
     "expire-span": Look(VERMILION, "D"),
+    "refresh-span": Look("#f0927a", "d"),
+    "linear-attention": Look(ORANGE, "^"),
+    "state-space": Look("#8c510a", "<"),
+    "infinity-former": Look(PURPLE, "h"),
+    "summary-tree": Look("#9e9d24", "*"),
 }
 """Memories with a look of their own."""
 
 # The others are spread by name over colours that are not taken and, so that two of them rarely look the
 # same, over markers.
-_OTHER_COLOURS = (PURPLE, ORANGE, SKY, BLACK)
-_OTHER_MARKERS = ("^", "v", "P", "p", "h", "<", ">")
+_OTHER_COLOURS = (BLACK, "#b2182b", "#2a9d8f")
+_OTHER_MARKERS = (">", "H", "^", "v", "s", "o", "D")
 
 
 def look_of(memory: str) -> Look:

@@ -2,12 +2,17 @@
 
 from memspan.memory import (  # noqa: F401  (they register)
     adaptive_span,
+    compressive,
     expire_span,
     gated_transformer_xl,
     gru,
+    infinity_former,
+    linear_attention,
     lstm,
     none,
     refresh_span,
+    state_space,
+    summary_tree,
     transformer_xl,
 )
 from memspan.memory.base import (

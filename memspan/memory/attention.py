@@ -128,7 +128,14 @@ class AttentionLayer(nn.Module):
         return q / math.sqrt(self.head_width), p[..., 0, :], p[..., 1, :]
 
     def attend_block(
-        self, x: Tensor, u: Tensor, hidden: Tensor, birth: Tensor, bias: Tensor, pieces: list[Piece] | None
+        self,
+        x: Tensor,
+        u: Tensor,
+        hidden: Tensor,
+        birth: Tensor,
+        bias: Tensor,
+        pieces: list[Piece] | None,
+        block: Tensor | None = None,
     ) -> Tensor:
         """All T queries at once.
 
@@ -139,26 +146,24 @@ class AttentionLayer(nn.Module):
             birth: (B, K) time of each key, slots before block; 0 is the block's first step, -inf: not used.
             bias: (B, T, K), or (B, H, T, K), added to the scores: -inf where a key must not be read.
             pieces: see `memspan.memory.block_attention`; None: dense attention.
+            block: (B, K - S, D) what the block adds to the slots; None: `u`.
 
         Returns:
             (B, T, D) output of the layer.
         """
         n_rows, n_steps = u.shape[:2]
-        q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
-        sin, cos = self._angles(torch.arange(n_steps, device=u.device, dtype=u.dtype))
-        sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
-        # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
-        q = torch.cat([q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1)  # (B, T, H, E)
+        block = u if block is None else block
+        q, sin, cos = self._turned_queries(u)
         if pieces is None:
-            context = torch.cat([hidden, u], dim=1)
+            context = torch.cat([hidden, block], dim=1)
             k, v = self._keys_and_values(context, birth.clamp(min=-self.horizon))  # (B, K, H, .)
             read = dense_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
             read = read.transpose(1, 2)  # (B, T, H, .)
         else:
             used = (birth > -math.inf).sum(1).tolist()
-            parts = zip(hidden.unbind(), u.unbind(), used, strict=True)
+            parts = zip(hidden.unbind(), block.unbind(), used, strict=True)
             context = torch.cat(
-                [part for cached, row, n in parts for part in (cached[len(cached) + n_steps - n :], row)]
+                [part for cached, row, n in parts for part in (cached[len(cached) + len(row) - n :], row)]
             )  # (packed keys, D)
             k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
             read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
@@ -171,6 +176,33 @@ class AttentionLayer(nn.Module):
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out
 
+    @torch.no_grad()
+    def shares(self, u: Tensor, slots: Tensor, birth: Tensor, bias: Tensor) -> Tensor:
+        """How much of its attention each query of a block gives to each slot, mean over heads.
+
+        Args:
+            u: (B, T, D) `normalise(x)`.
+            slots: (B, K, D).
+            birth: (B, K) time of each slot; 0 is the block's first step.
+            bias: (B, T, K) added to the scores: -inf where a slot must not be read.
+
+        Returns:
+            (B, T, K), without gradient.
+        """
+        q, _, _ = self._turned_queries(u)
+        k, _ = self._keys_and_values(slots, birth.clamp(min=-self.horizon))
+        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) + bias.unsqueeze(1)
+        return torch.softmax(scores, dim=-1).mean(1)
+
+    def _turned_queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, T, H, E), turned by their time, and that time's sine and cosine (T, 1, F)."""
+        q, p_sin, p_cos = self._queries(u)  # (B, T, H, .)
+        sin, cos = self._angles(torch.arange(u.shape[1], device=u.device, dtype=u.dtype))
+        sin, cos = sin[:, None], cos[:, None]  # (T, 1, F)
+        # sin(t - j) = sin t cos j - cos t sin j ;  cos(t - j) = cos t cos j + sin t sin j
+        q = torch.cat([q, p_sin * sin + p_cos * cos, p_cos * sin - p_sin * cos], dim=-1)
+        return q, sin, cos
+
     def _keys_and_values(self, context: Tensor, birth: Tensor) -> tuple[Tensor, Tensor]:
         """Keys (..., H, E), with the code of their time, and values (..., H, D/H), with it or without."""
         k = self.key(context).unflatten(-1, (self.n_heads, self.head_width))
@@ -181,7 +213,7 @@ class AttentionLayer(nn.Module):
         return keys, v if self.position_value is None else torch.cat([v, code], dim=-1)
 
     def attend_step(
-        self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int, bias: Tensor
+        self, x: Tensor, u: Tensor, slots: Tensor, distance: Tensor, n_distances: int | None, bias: Tensor
     ) -> Tensor:
         """One query per row.
 
@@ -190,7 +222,7 @@ class AttentionLayer(nn.Module):
             u: (B, D) `normalise(x)`.
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
-            n_distances: how many distances there are.
+            n_distances: how many distances there are; None: too many for a table of all.
             bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 
         Returns:
@@ -201,16 +233,22 @@ class AttentionLayer(nn.Module):
         value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
         q = torch.einsum("bhe,hed->bhd", q, key_weight)
         scores = q @ slots.transpose(1, 2)  # (B, H, S)
-        # Position scores of every possible distance, then of each slot's.
-        code = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
-        by_distance = torch.cat([p_sin, p_cos], -1) @ code.T  # (B, H, distances)
-        scores += by_distance.gather(2, distance.unsqueeze(1).expand_as(scores))
+        p = torch.cat([p_sin, p_cos], dim=-1)
+        if n_distances is None:
+            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1)  # (B, S, 2F)
+            scores += p @ code.transpose(1, 2)
+        else:
+            # Position scores of every possible distance, then of each slot's.
+            table = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
+            scores += (p @ table.T).gather(2, distance.unsqueeze(1).expand_as(scores))
         scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
         weights = torch.softmax(scores, dim=-1)
         read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
         answers = [self.out(value)]
         if self.position_value is not None:
-            answers.append(self.position_value((weights @ code[distance]).flatten(1)))
+            if n_distances is not None:
+                code = table[distance]
+            answers.append(self.position_value((weights @ code).flatten(1)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out

@@ -43,13 +43,15 @@ class Remembered:
     """What one layer holds after a step of B rows: S slots, or vectors of constant size, or both."""
 
     age: Tensor
-    """(B, S) long: steps since the slot was stored, 0 for the step itself; -1 where it is free."""
+    """(B, S) long: steps since what the slot holds, the newest of it, was seen; -1 where it is free."""
     strength: Tensor
     """(B, S) from 0, the step could not read the slot, to 1, in full."""
     steps_left: Tensor
     """(B, S) further steps that can read the slot, if nothing renews it; 0 where this was the last."""
     vectors: dict[str, Tensor] = field(default_factory=dict)
     """Name -> (B, U)."""
+    made: Tensor | None = None
+    """(B, S) long: steps for which there has been the slot, if it is made of older ones; None: none is."""
 
     @classmethod
     def of_vectors(cls, **vectors: Tensor) -> Remembered:

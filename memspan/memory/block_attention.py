@@ -35,17 +35,20 @@ class Piece(NamedTuple):
     """Where column `left` of the row stands among the packed keys."""
 
 
-def cut_block(episode_starts: Tensor, n_cached: list[int], n_columns: int, longest: int = 64) -> list[Piece]:
+def cut_block(
+    episode_starts: Tensor, n_cached: list[int], n_columns: int, longest: int = 64, per_step: int = 1
+) -> list[Piece]:
     """Pieces of a block, row after row.
 
     Args:
         episode_starts: (B, T) bool.
         n_cached: B numbers: how many of a row's cached columns are in use, the last before the block.
-        n_columns: K; the last T columns are the block.
+        n_columns: K; the last T columns are the block, or `per_step` times as many.
         longest: queries of a piece at most.
+        per_step: columns that a step of the block adds, each for itself and for later steps to read.
     """
     n_steps = episode_starts.shape[1]
-    block = n_columns - n_steps
+    block = n_columns - per_step * n_steps
     pieces = []
     packed = 0  # where the row's first used column stands
     for row, (starts, cached) in enumerate(zip(episode_starts.tolist(), n_cached, strict=True)):
@@ -57,12 +60,12 @@ def cut_block(episode_starts: Tensor, n_cached: list[int], n_columns: int, longe
                 newest = t
             # Best is a cut where an episode starts, unless the piece would be very short.
             if t - first == longest or (starts[t] and t - first >= longest // 2):
-                pieces.append(Piece(row, first, t, left, block + t, left + offset))
+                pieces.append(Piece(row, first, t, left, block + per_step * t, left + offset))
                 first = t
                 if newest:
-                    left = block + newest
+                    left = block + per_step * newest
         pieces.append(Piece(row, first, n_steps, left, n_columns, left + offset))
-        packed += cached + n_steps
+        packed += cached + per_step * n_steps
     return pieces
 
 

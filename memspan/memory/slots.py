@@ -20,35 +20,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer, Residual
-from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
+from memspan.memory.base import Memory, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
+from memspan.memory.transformer import TransformerConfig, attention_layers
 
 NEVER = float("inf")
 FREE = -1
 GROWTH = 16
 """Slots by which a full cache grows."""
-
-
-@dataclass(frozen=True)
-class TransformerConfig(MemoryConfig):
-    """Settings that all slot Transformers share."""
-
-    n_layers: int = 2
-    """Attention layers, each with a cache of its own."""
-    n_heads: int = 4
-    """Attention heads; must divide the width."""
-    ff_factor: int = 2
-    """Hidden units of the feed-forward layers, in multiples of the width."""
-    n_frequencies: int = 8
-    """Sines and cosines that tell distances apart."""
-    copy_at_first: bool = False
-    """Start with attention that adds what it reads as it was stored."""
-    position_values: bool = False
-    """What is read tells how long ago it was, too."""
-
-    def validate(self) -> None:
-        for name in ("n_layers", "n_heads", "ff_factor", "n_frequencies"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
 
 
 @dataclass
@@ -79,23 +58,9 @@ class SlotTransformer(Memory):
         residual: Callable[[], Residual] = Residual,
     ) -> None:
         super().__init__(width)
-        if width % config.n_heads:
-            raise ValueError(f"n_heads={config.n_heads}: must divide the width {width}")
         self.n_layers = config.n_layers
         self.longest_distance = horizon
-        self.layers = nn.ModuleList(
-            AttentionLayer(
-                width,
-                config.n_heads,
-                config.n_frequencies,
-                horizon,
-                config.ff_factor,
-                config.copy_at_first,
-                config.position_values,
-                residual,
-            )
-            for _ in range(config.n_layers)
-        )
+        self.layers = attention_layers(width, config, horizon, residual)
         self.norm = nn.LayerNorm(width)
 
     # What a subclass chooses -------------------------------------------------------------------------
@@ -106,6 +71,8 @@ class SlotTransformer(Memory):
     """Numbers that a slot holds after its D: 0 when it is made, then what `readable` leaves there."""
     same_slots_in_all_layers = False
     """Whether layers always keep the same steps, so that what one may read holds for all."""
+    constant_vectors = 0.0
+    """Memory vectors of a layer that are no slots and always count."""
 
     @abstractmethod
     def lifetime(self, layer: int, slots: Tensor) -> Tensor | float:
@@ -121,6 +88,25 @@ class SlotTransformer(Memory):
         Distances (B, T, K) are negative in the future, and beyond `longest_distance` for other episodes'
         steps and unused slots.
         """
+
+    def read_besides(
+        self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, starts: Tensor
+    ) -> tuple[Tensor, State]:
+        """Adds to a layer's input what it reads of a memory other than its slots; by default nothing.
+
+        Args:
+            layer: n.
+            x: (B, T, D) input of the layer; T is 1 for a step.
+            u: (B, T, D) `normalise(x)`, which the block's slots will hold.
+            hidden: (B, S, D) cached slots, in no order.
+            age: (B, S) as the last step before the block left them.
+            state: before the block.
+            starts: (B, T) where episodes start.
+
+        Returns:
+            (B, T, D) and the entries of the state after the block.
+        """
+        return x, {}
 
     # ----------------------------------------------------------------------------------------------------
 
@@ -171,15 +157,17 @@ class SlotTransformer(Memory):
             visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
+            h, more = self.read_besides(n, h, u, hidden, age, state, starts)
             h = layer.attend_block(h, u, hidden[..., : self.width], birth, seen.bias, pieces)
             if keep_state:
                 slots = self._append(hidden, u) if seen.slots is None else seen.slots
                 new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, slots, age, starts)
+                new_state |= more
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
             new_state,
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
-            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T + self.constant_vectors},
         )
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
@@ -196,20 +184,22 @@ class SlotTransformer(Memory):
                 # Leftovers would pass on a NaN even at a weight of 0.
                 hidden.index_fill_(0, started, 0.0)
                 age.index_fill_(0, started, FREE)
+            u = layer.normalise(h)
+            starts = episode_start[:, None]
+            with_more, more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
             age += age != FREE
             age[age >= self.lifetime(n, hidden)] = FREE
             free = age == FREE
             if not free.any(-1).all():
                 hidden, age = self._grow(hidden, age)
                 free = age == FREE
-            u = layer.normalise(h)
             slot = free.to(torch.uint8).argmax(-1)
             hidden[rows, slot] = self._with_notes(u).detach()
             age[rows, slot] = 0
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
             hidden = hidden if seen.slots is None else seen.slots
-            content = hidden[..., : self.width]
+            h, content = with_more[:, 0], hidden[..., : self.width]
             h = layer.attend_step(
                 h, u, content, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
             )
@@ -217,11 +207,12 @@ class SlotTransformer(Memory):
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.squeeze(1))
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
+            new_state |= more
         return MemoryOutput(
             self.norm(h),
             new_state,
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
-            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0)},
+            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0) + self.constant_vectors},
         )
 
     def _with_notes(self, u: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from toys import ACTIONS, corridors
 
 from memspan.agents import MemoryPPO
-from memspan.agents.prediction import NextInput
+from memspan.agents.prediction import WhatComesNext
 
 T, B, D = 7, 3, 8
 
@@ -23,25 +23,30 @@ def test_error_is_that_of_a_loop(kind: str) -> None:
     space = ACTIONS[kind]
     space.seed(0)
     torch.manual_seed(0)
-    module = NextInput(D, space)
+    module = WhatComesNext(D, space)
     features, x = torch.randn(2, T, B, D)
     actions = torch.as_tensor(np.array([[space.sample() for _ in range(B)] for _ in range(T)]))
     starts = torch.zeros(T, B, dtype=torch.bool)
     starts[0] = starts[3, 1] = starts[4, 1] = starts[6, 2] = True
-    errors = []
+    errors, ends = [], []
     for t in range(T - 1):
         for b in range(B):
-            if not starts[t + 1, b]:
-                action = preprocess_obs(actions[t, b][None], space)
-                assert isinstance(action, torch.Tensor)
-                guess = module.predictor(torch.cat([features[t, b], action.flatten()]))
-                errors.append((guess - F.layer_norm(x[t + 1, b], (D,))).square().mean())
+            action = preprocess_obs(actions[t, b][None], space)
+            assert isinstance(action, torch.Tensor)
+            out = module.predictor(torch.cat([features[t, b], action.flatten()]))
+            end = torch.sigmoid(out[D])
+            if starts[t + 1, b]:
+                ends.append(-end.log())
+            else:
+                ends.append(-(1 - end).log())
+                errors.append((out[:D] - F.layer_norm(x[t + 1, b], (D,))).square().mean())
     assert len(errors) == (T - 1) * B - 3
-    torch.testing.assert_close(module(features, actions, x, starts), torch.stack(errors).mean())
+    expected = torch.stack(errors).mean() + torch.stack(ends).mean()
+    torch.testing.assert_close(module(features, actions, x, starts), expected)
 
 
 def test_what_is_predicted_is_taken_as_it_is() -> None:
-    module = NextInput(D, spaces.Discrete(2))
+    module = WhatComesNext(D, spaces.Discrete(2))
     features, x = torch.randn(2, T, B, D).requires_grad_()
     starts = torch.zeros(T, B, dtype=torch.bool)
     loss = module(features, torch.zeros(T, B), x, starts)
@@ -52,9 +57,12 @@ def test_what_is_predicted_is_taken_as_it_is() -> None:
 
 
 def test_nothing_follows() -> None:
-    starts = torch.ones(T, B, dtype=torch.bool)
-    features = torch.randn(T, B, D)
-    assert NextInput(D, spaces.Discrete(2))(features, torch.zeros(T, B), features, starts) == 0
+    """Where all episodes have one step, only their ends are predicted; where a block has one, nothing is."""
+    module = WhatComesNext(D, spaces.Discrete(2))
+    starts, features = torch.ones(T, B, dtype=torch.bool), torch.randn(T, B, D)
+    actions, x = torch.zeros(T, B), torch.full((T, B, D), float("nan"))
+    assert module(features, actions, x, starts).isfinite()
+    assert module(features[:1], actions[:1], x[:1], starts[:1]) == 0
 
 
 def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
@@ -65,9 +73,9 @@ def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
         "policy_kwargs": {"width": 16},
     }
     plain = MemoryPPO("MemoryPolicy", corridors(4), **settings)
-    assert plain.policy.next_input is None
+    assert plain.policy.what_comes_next is None
     model = MemoryPPO("MemoryPolicy", corridors(4), prediction_coef=0.5, seed=0, **settings)
-    assert model.policy.next_input is not None
+    assert model.policy.what_comes_next is not None
     others = {name for name, _ in model.policy.named_parameters()} - {
         name for name, _ in plain.policy.named_parameters()
     }
@@ -115,11 +123,11 @@ def test_it_teaches_to_remember() -> None:
             device="cpu",
             policy_kwargs={"width": 16},
         )
-        model.learn(80 * 16 * 20)
+        model.learn(30 * 16 * 20)
         errors[memory] = model.logger.name_to_value["train/prediction_loss"]
-    assert errors["lstm"] < 0.02 < 0.05 < errors["none"]
+    assert errors["lstm"] < 0.1 < 0.3 < errors["none"]
 
 
 def test_actions_are_flattened() -> None:
     space = spaces.Box(-1, 1, (2, 2), np.float32)
-    assert NextInput(D, space).predictor[0].in_features == D + get_flattened_obs_dim(space) == D + 4
+    assert WhatComesNext(D, space).predictor[0].in_features == D + get_flattened_obs_dim(space) == D + 4

@@ -17,8 +17,13 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "transformer-xl": {"memory_size": 4, "n_heads": 2},
     "gated-transformer-xl": {"memory_size": 4, "n_heads": 2},
     "adaptive-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
+    "linear-attention": {"n_heads": 2},
+    "state-space": {"n_heads": 2},
+    "infinity-former": {"memory_size": 4, "n_heads": 2, "n_basis": 6, "chunk": 3},
+    "compressive": {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
     "refresh-span": {"max_span": 8, "ramp": 3, "n_heads": 2, "renewal_width": 4},
+    "summary-tree": {"memory_size": 2, "n_levels": 3, "n_heads": 2},
 }
 
 OBSERVATIONS: dict[str, spaces.Space[Any]] = {

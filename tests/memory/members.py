@@ -63,6 +63,95 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         {"max_span": 60, "ramp": 4, "n_heads": 2, "initial_renewal": -0.8, "position_values": True},
     ),
     "refresh-span, short": ("refresh-span", {"max_span": 2, "ramp": 1, "n_layers": 1, "renewal_width": 1}),
+    "linear-attention": ("linear-attention", {"n_heads": 2, "nu": 2}),
+    "linear-attention, sum": (
+        "linear-attention",
+        {"n_heads": 1, "update_rule": "sum", "feature_map": "elu", "n_layers": 1},
+    ),
+    "linear-attention, random features": (
+        "linear-attention",
+        {"n_heads": 2, "update_rule": "sum", "feature_map": "favor", "n_random": 5},
+    ),
+    "state-space": ("state-space", {"n_heads": 2, "longest_dependency": 9}),
+    "state-space, 1 layer": ("state-space", {"n_heads": 4, "n_layers": 1}),
+    "compressive": (
+        "compressive",
+        {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2, "n_frequencies": 3},
+    ),
+    "compressive, auto-encoding": (
+        "compressive",
+        {
+            "memory_size": 4,
+            "compression_rate": 3,
+            "compressed_size": 3,
+            "n_heads": 2,
+            "compression": "dilated-conv",
+            "compression_loss": "auto-encoding",
+            "position_values": True,
+        },
+    ),
+    "compressive, bptt": (
+        "compressive",
+        {
+            "memory_size": 1,
+            "compression_rate": 4,
+            "compressed_size": 1,
+            "n_heads": 1,
+            "compression_loss": "bptt",
+        },
+    ),
+    "compressive, most used": (
+        "compressive",
+        {
+            "memory_size": 5,
+            "compression_rate": 3,
+            "compressed_size": 4,
+            "n_heads": 2,
+            "compression": "most-used",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, mean": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 2,
+            "compressed_size": 20,
+            "n_heads": 1,
+            "n_layers": 1,
+            "compression": "mean",
+            "compression_loss": "none",
+        },
+    ),
+    "compressive, max": (
+        "compressive",
+        {
+            "memory_size": 2,
+            "compression_rate": 5,
+            "compressed_size": 2,
+            "n_heads": 2,
+            "compression": "max",
+            "compression_loss": "none",
+        },
+    ),
+    "infinity-former": (
+        "infinity-former",
+        {"memory_size": 4, "n_heads": 2, "n_basis": 6, "chunk": 3, "tau": 0.6},
+    ),
+    "infinity-former, not sticky": (
+        "infinity-former",
+        {"memory_size": 3, "n_heads": 4, "n_basis": 5, "chunk": 2, "sticky": False, "position_values": True},
+    ),
+    "infinity-former, every step": (
+        "infinity-former",
+        {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.8},
+    ),
+    "summary-tree": ("summary-tree", {"memory_size": 3, "n_levels": 3, "n_heads": 2, "n_frequencies": 3}),
+    "summary-tree, high": (
+        "summary-tree",
+        {"memory_size": 2, "n_levels": 9, "n_heads": 2, "n_frequencies": 4, "position_values": True},
+    ),
+    "summary-tree, low": ("summary-tree", {"memory_size": 1, "n_levels": 2, "n_layers": 1, "n_heads": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
 

@@ -74,25 +74,35 @@ class Naive:
     """Per layer: time and content of every memory of the last episode."""
 
 
-def attend(layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tensor]], longest: int) -> Tensor:
-    """One query: `read` holds distance, content and mask of each key."""
+def angles_of(layer: AttentionLayer, distance: int, longest: int) -> list[float]:
+    n_frequencies = layer.n_frequencies
+    return [distance * max(longest, 2) ** -(f / max(n_frequencies - 1, 1)) for f in range(n_frequencies)]
+
+
+def score(layer: AttentionLayer, head: int, u: Tensor, slot: Tensor, distance: int, longest: int) -> Tensor:
+    """Of one query and one key: content and position."""
     n_heads, n_frequencies = layer.n_heads, layer.n_frequencies
     d = u.shape[0] // n_heads
-    q = layer.query(u).view(n_heads, d)
-    p = layer.position_query(u).view(n_heads, 2, n_frequencies)
+    q = layer.query(u).view(n_heads, d)[head]
+    p = layer.position_query(u).view(n_heads, 2, n_frequencies)[head]
+    key = layer.key(slot).view(n_heads, d)[head]
+    out = (q * key).sum() / math.sqrt(d)
+    for f, angle in enumerate(angles_of(layer, distance, longest)):
+        out = out + p[0, f] * math.sin(angle) + p[1, f] * math.cos(angle)
+    return out
+
+
+def attend(layer: AttentionLayer, u: Tensor, read: list[tuple[int, Tensor, Tensor]], longest: int) -> Tensor:
+    """One query: `read` holds distance, content and mask of each key."""
+    n_heads = layer.n_heads
+    d = u.shape[0] // n_heads
     heads, distances = [], []
     for head in range(n_heads):
         weights, values, codes = [], [], []
         for distance, slot, mask in read:
-            key = layer.key(slot).view(n_heads, d)[head]
-            score = (q[head] * key).sum() / math.sqrt(d)
-            angles = [
-                distance * max(longest, 2) ** -(f / max(n_frequencies - 1, 1)) for f in range(n_frequencies)
-            ]
-            for f, angle in enumerate(angles):
-                score = score + p[head, 0, f] * math.sin(angle) + p[head, 1, f] * math.cos(angle)
+            angles = angles_of(layer, distance, longest)
             codes.append(u.new_tensor([math.sin(a) for a in angles] + [math.cos(a) for a in angles]))
-            weights.append(mask.expand(n_heads)[head] * score.exp())
+            weights.append(mask.expand(n_heads)[head] * score(layer, head, u, slot, distance, longest).exp())
             values.append(layer.value(slot).view(n_heads, d)[head])
         total = torch.stack(weights).sum()
         heads.append(sum(w / total * v for w, v in zip(weights, values, strict=True)))

@@ -21,7 +21,7 @@ def blocks(draw: st.DrawFn) -> tuple[Tensor, list[int], int]:
     return starts, n_cached.tolist(), n_columns
 
 
-def readable(starts: Tensor, n_cached: list[int], n_cache_columns: int) -> Tensor:
+def readable(starts: Tensor, n_cached: list[int], n_cache_columns: int, per_step: int) -> Tensor:
     """(B, T, K) bool: same episode and not the future, key by key."""
     n_rows, n_steps = starts.shape
     mask = torch.zeros(n_rows, n_steps, n_cache_columns + n_steps, dtype=torch.bool)
@@ -32,19 +32,24 @@ def readable(starts: Tensor, n_cached: list[int], n_cache_columns: int) -> Tenso
                 mask[row, t, n_cache_columns + i] = not starts[row, i + 1 : t + 1].any()
             if not starts[row, : t + 1].any():
                 mask[row, t, n_cache_columns - n_cached[row] : n_cache_columns] = True
-    return mask
+    cached, block = mask[..., :n_cache_columns], mask[..., n_cache_columns:]
+    return torch.cat([cached, block.repeat_interleave(per_step, dim=-1)], dim=-1)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, database=None)
-@given(blocks(), st.sampled_from([1, 2, 5, 64]), st.booleans(), st.booleans())
+@given(blocks(), st.sampled_from([1, 2, 5, 64]), st.booleans(), st.booleans(), st.integers(1, 2))
 def test_pieces_equal_dense_attention(
-    block: tuple[Tensor, list[int], int], longest: int, bias_learns: bool, heads_differ: bool
+    block: tuple[Tensor, list[int], int],
+    longest: int,
+    bias_learns: bool,
+    heads_differ: bool,
+    per_step: int,
 ) -> None:
     starts, n_cached, n_cache_columns = block
     n_rows, n_steps = starts.shape
-    n_columns = n_cache_columns + n_steps
-    pieces = cut_block(starts, n_cached, n_columns, longest)
-    mask = readable(starts, n_cached, n_cache_columns)
+    n_columns = n_cache_columns + per_step * n_steps
+    pieces = cut_block(starts, n_cached, n_columns, longest, per_step)
+    mask = readable(starts, n_cached, n_cache_columns, per_step)
     # Every query is in one piece, whose columns hold all that it may read.
     covered = torch.zeros(n_rows, n_steps, dtype=torch.long)
     for row, first, last, left, right, _ in pieces:

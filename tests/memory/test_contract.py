@@ -133,7 +133,7 @@ def test_nan_before_an_episode_does_no_harm(memory: Memory, by: str) -> None:
 
 @torch.no_grad()
 def test_nan_in_free_slots_does_no_harm_to_a_block(memory: Memory) -> None:
-    if "age.0" not in memory.initial_state(ROWS):
+    if not any(layer.age.numel() for layer in memory.remembered(fresh(memory, ROWS))):
         return  # has no slots
     x, episode_starts = features(6, ROWS), starts("never", 6, ROWS)
     bad = poisoned(fresh(memory, ROWS), torch.arange(ROWS))
@@ -281,11 +281,15 @@ def test_what_is_remembered_is_what_is_counted(memory: Memory) -> None:
             assert ((layer.strength >= 0) & (layer.strength <= 1)).all()
             assert (layer.strength[layer.age < 0] == 0).all()
             assert all(len(value) == ROWS for value in layer.vectors.values())
+            if layer.made is not None:  # of older ones, so that none is as new as what it holds
+                assert layer.made.shape == layer.age.shape
+                assert ((layer.made >= 0) == (layer.age >= 0)).all()
+                assert (layer.made <= layer.age).all()
 
 
 @torch.no_grad()
 def test_memories_can_be_read_for_as_long_as_they_say(member: str, memory: Memory) -> None:
-    """After k more steps those are readable that had k or more steps left, and weaker if anything.
+    """After k more steps those are readable that had k or more steps left, and what was made since.
 
     Where slots can be renewed it may be more, but nothing that was unreadable once.
     """
@@ -298,7 +302,8 @@ def test_memories_can_be_read_for_as_long_as_they_say(member: str, memory: Memor
         for n, (then, now) in enumerate(zip(promised, memory.remembered(state), strict=True)):
             for row in range(ROWS):
                 lasting = then.readable[row] & (then.steps_left[row] >= k)
-                old = now.readable[row] & (now.age[row] > k)
+                since = now.age if now.made is None else now.made
+                old = now.readable[row] & (since[row] > k)
                 expected = set(then.age[row][lasting].tolist())
                 found = set((now.age[row][old] - k).tolist())
                 if MEMBERS[member][0] in RENEWING:
@@ -345,18 +350,31 @@ def test_one_row_and_one_step(memory: Memory) -> None:
 
 
 def test_gradients_are_those_of_the_outputs(memory: Memory) -> None:
-    """Finite differences of features and losses of a block, with a start and a warm state."""
+    """Finite differences of features and losses of a block, with a start and a warm state.
+
+    Not of losses that, on purpose, do not reach the features at all.
+    """
     with torch.no_grad():
         for name, parameter in memory.named_parameters():
             if name.startswith(("span_predictors", "gates")) and name.endswith("weight"):
                 parameter.zero_()  # spans pass no gradient on to what they are read from, on purpose
     state, episode_starts = warm(memory), starts("middle", 5, ROWS)
+    x = features(5, ROWS).requires_grad_()
+    # Losses that take all that they read as given pass no gradient on, either.
+    losses = memory(x, state, episode_starts).losses
+    names = [name for name, loss in losses.items() if loss.requires_grad and reaches(loss, x)]
 
     def run(x: Tensor) -> tuple[Tensor, ...]:
         out = memory(x, state, episode_starts)
-        return (out.features, *out.losses.values())
+        return (out.features, *(out.losses[name] for name in names))
 
-    assert torch.autograd.gradcheck(run, features(5, ROWS).requires_grad_(), fast_mode=True)
+    assert torch.autograd.gradcheck(run, x, fast_mode=True)
+
+
+def reaches(loss: Tensor, x: Tensor) -> bool:
+    """Whether a gradient does."""
+    (grad,) = torch.autograd.grad(loss.sum(), x, allow_unused=True)
+    return grad is not None
 
 
 def test_every_parameter_that_learns_is_used(memory: Memory) -> None:

@@ -17,8 +17,14 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "transformer-xl": {"n_layers": 1, "memory_size": 16},
     "gated-transformer-xl": {"n_layers": 1, "memory_size": 16},
     "adaptive-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    "compressive": {"n_layers": 1, "memory_size": 4, "compression_rate": 3, "compressed_size": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "refresh-span": {"n_layers": 1, "max_span": 32, "ramp": 4, "initial_span": 0.5},
+    "linear-attention": {"n_layers": 1},
+    "state-space": {"n_layers": 1, "longest_dependency": 32},
+    # The symbol is in the long-term memory alone when it is asked for.
+    "infinity-former": {"n_layers": 1, "memory_size": 4, "chunk": 4, "n_basis": 16},
+    "summary-tree": {"n_layers": 1, "memory_size": 4, "n_levels": 5},  # 8 steps are one summary at the end
 }
 
 

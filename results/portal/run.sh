@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Trains, evaluates and draws everything in this folder, one run after the other on one core.
+# Runs go to runs/results; a run that is there already is refused and left alone (memspan train --resume FOLDER
+# goes on with one that was interrupted).
+set -u
+train() { memspan train --run-dir runs/results --env memspan/Portal-v0 "$@" || echo "not trained: $*" >&2; }
+
+train --memory lstm
+for seed in 0 1; do
+    train --memory transformer-xl --seed $seed
+done
+
+memspan evaluate runs/results/Portal-v0 --figure results/portal/success-against-memory.png
+python results/publish.py runs/results results/portal Portal-v0
+python results/curves.py results/portal/Portal-v0 results/portal/curves.png
