@@ -1,16 +1,19 @@
 """What renewals are for: cards that all look alike, one of which turns out to matter.
 
-    python benchmarks/renewal.py [--seeds 2] [--updates 1000] [--penalty 0.02]
+    python benchmarks/renewal.py [--seeds 2] [--updates 400] [--figure renewal.png]
 
 Every step shows a card: a key of 12 signs and one of 4 colours. One step, the marker, repeats the key of one
-of the last three cards; the last step, the question, repeats it again and asks for that card's colour. Steps
-between marker and question are 1 to 27 further cards. No card can be told from another when it is seen.
+of the last three cards; the last step, the question, repeats it again and asks for that card's colour. In
+between there are up to 26 further cards. No card can be told from another when it is seen.
 
 Expire-Span has to give all cards a span as long as the gap, or none. Refresh-Span can let all go soon and
 renew the marked one. Both have one layer: with two, the marker's own memory in the second could hold what the
 first has read, and the card would no longer be needed. Keys and queries of attention start as the card's key,
-so that it is what is kept that has to be learnt. The penalty is the same throughout: its coefficient times
-`losses["span"]`.
+so that it is what is kept that has to be learnt.
+
+All are trained in the same way: first on the task alone, then with a penalty, its coefficient times
+`losses["span"]`. Each keeps its own default first spans. What is printed are means over the last batches,
+which nobody has seen before.
 """
 
 from __future__ import annotations
@@ -30,6 +33,10 @@ from memspan.memory import make_memory
 SIGNS, COLOURS, WIDTH, STEPS, ROWS = 12, 4, 24, 32, 64
 LONG = 12
 """Gaps from marker to question above this are counted apart."""
+WARM_UP = 100
+"""Updates without a penalty."""
+MEASURED = 50
+"""Updates whose batches are measured, the last ones."""
 SHARED = {
     "n_layers": 1,
     "n_heads": 1,
@@ -38,11 +45,12 @@ SHARED = {
     "copy_at_first": True,
     "span_learning_rate": 0.006,
 }
-CONTENDERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "expire-span, long first spans": ("expire-span", {"initial_span": 0.9}),
-    "expire-span, short first spans": ("expire-span", {"initial_span": 0.1}),
-    "refresh-span": ("refresh-span", {"initial_span": 0.1, "renewal_width": WIDTH, "initial_renewal": -0.96}),
+SETTINGS: dict[str, dict[str, Any]] = {
+    "expire-span": {},
+    "refresh-span": {"renewal_width": WIDTH, "initial_renewal": -0.96},
 }
+TRIALS = [("expire-span", 0.0), ("expire-span", 0.05), ("expire-span", 0.08), ("refresh-span", 0.08)]
+"""Memories and penalties."""
 
 
 class Batch(NamedTuple):
@@ -57,12 +65,15 @@ class Batch(NamedTuple):
 
 
 class Result(NamedTuple):
-    """Means over the last updates' batches, each measured before the update."""
+    """Means over the last batches, each measured before it is learnt from."""
 
     accuracy: float
     accuracy_long: float
+    """Where the gap is longer than `LONG`."""
     effective_memory: float
+    """Over all steps; 15.5 is all that there is."""
     at_question: float
+    """Effective memory of the last step; 31 is all that there is."""
 
 
 def draw(generator: torch.Generator) -> Batch:
@@ -83,12 +94,11 @@ def draw(generator: torch.Generator) -> Batch:
     return Batch(x, colours[card, rows], question - marker)
 
 
-def train(contender: str, seed: int, updates: int, penalty: float) -> Result:
-    """Trains from scratch; the last 50 updates are measured."""
-    name, settings = CONTENDERS[contender]
+def train(name: str, seed: int, updates: int, penalty: float) -> Result:
+    """Trains a memory from scratch."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
-    memory, read_out = make_memory(name, WIDTH, SHARED | settings), nn.Linear(WIDTH, COLOURS)
+    memory, read_out = make_memory(name, WIDTH, SHARED | SETTINGS[name]), nn.Linear(WIDTH, COLOURS)
     (attention,) = memory.layers  # type: ignore[misc, union-attr]
     with torch.no_grad():
         attention.query.weight.copy_(1.6 * torch.diag((torch.arange(WIDTH) < SIGNS).float()))
@@ -110,12 +120,11 @@ def train(contender: str, seed: int, updates: int, penalty: float) -> Result:
         batch = draw(generator)
         out = memory(batch.x, state, episode_starts, keep_state=False)
         logits = read_out(out.features[-1])
-        # The task first: 30 updates without a penalty.
-        coefficient = penalty if update >= 30 else 0.0
+        coefficient = penalty if update >= WARM_UP else 0.0
         optimizer.zero_grad()
         (F.cross_entropy(logits, batch.colour) + coefficient * out.losses["span"].mean()).backward()
         optimizer.step()
-        if update >= updates - 50:
+        if update >= updates - MEASURED:
             right = (logits.argmax(-1) == batch.colour).float()
             effective = out.stats["effective_memory"]
             measured.append(
@@ -126,25 +135,65 @@ def train(contender: str, seed: int, updates: int, penalty: float) -> Result:
     return Result(*torch.stack(measured).mean(0).tolist())
 
 
+def draw_figure(results: dict[tuple[str, float, int], Result], path: str) -> None:
+    """Accuracy over effective memory, a marker per run, the penalty beside it."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    from memspan.evaluation.looks import look_of
+    from memspan.evaluation.panels import GREY, STYLE
+
+    with mpl.rc_context(STYLE):
+        figure = Figure((6.4, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        for (name, penalty, seed), result in results.items():
+            look = look_of(name)
+            place = (result.effective_memory, result.accuracy_long)
+            axes.plot(*place, look.marker, color=look.colour, ms=8, mec="white", clip_on=False, zorder=3)
+            if seed == 0:
+                axes.annotate(
+                    f"{name}, {penalty:g}",
+                    place,
+                    xytext=(-8, -4),
+                    textcoords="offset points",
+                    ha="right",
+                    color=look.colour,
+                    fontsize=9,
+                )
+        axes.axhline(1 / COLOURS, color=GREY, ls=(0, (4, 3)), lw=1.1)
+        axes.annotate("chance", (0.1, 1 / COLOURS), xytext=(0, 3), textcoords="offset points", color=GREY)
+        axes.set_xlim(0, STEPS / 2)
+        axes.set_ylim(0, 1.03)
+        axes.set_xlabel("effective memory, mean over steps")
+        axes.set_ylabel(f"accuracy, gaps above {LONG}")
+        axes.set_title("memory and penalty, a marker per seed", loc="left")
+        figure.savefig(path, dpi=150)
+
+
 def main() -> None:
     """Trains all and prints a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--updates", type=int, default=1000)
-    parser.add_argument("--penalty", type=float, default=0.02)
+    parser.add_argument("--updates", type=int, default=400)
+    parser.add_argument("--figure", help="where to draw accuracy over effective memory")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = Table(
-        "memory", "seed", "accuracy", f"gaps above {LONG}", "effective memory", "at the question",
-        title=f"The marked card's colour; penalty {options.penalty}, {options.updates} updates",
+        "memory", "penalty", "seed", "accuracy", f"gaps above {LONG}", "effective memory", "at the question",
+        title=f"The marked card's colour, {options.updates} updates",
     )  # fmt: skip
-    trials = [(name, seed) for name in CONTENDERS for seed in range(options.seeds)]
-    for name, seed in track(trials, "training"):
-        result = train(name, seed, options.updates, options.penalty)
-        table.add_row(name, str(seed), *(f"{v:.2f}" for v in result[:2]), *(f"{v:.1f}" for v in result[2:]))
+    results: dict[tuple[str, float, int], Result] = {}
+    for name, penalty, seed in track(
+        [(*trial, seed) for trial in TRIALS for seed in range(options.seeds)], "training"
+    ):
+        result = results[name, penalty, seed] = train(name, seed, options.updates, penalty)
+        cells = [f"{value:.2f}" for value in result[:2]] + [f"{value:.1f}" for value in result[2:]]
+        table.add_row(name, f"{penalty:g}", str(seed), *cells)
     Console(width=max(Console().width, 110)).print(table)
+    if options.figure:
+        draw_figure(results, options.figure)
 
 
 if __name__ == "__main__":
