@@ -136,7 +136,7 @@ def train(name: str, seed: int, updates: int, penalty: float) -> Result:
 
 
 def draw_figure(results: dict[tuple[str, float, int], Result], path: str) -> None:
-    """Accuracy over effective memory, a marker per run, the penalty beside it."""
+    """Accuracy over effective memory, a marker per run, the penalty below it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -146,27 +146,24 @@ def draw_figure(results: dict[tuple[str, float, int], Result], path: str) -> Non
     with mpl.rc_context(STYLE):
         figure = Figure((6.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
-        for (name, penalty, seed), result in results.items():
+        for (name, penalty, _), result in results.items():
             look = look_of(name)
             place = (result.effective_memory, result.accuracy_long)
-            axes.plot(*place, look.marker, color=look.colour, ms=8, mec="white", clip_on=False, zorder=3)
-            if seed == 0:
-                axes.annotate(
-                    f"{name}, {penalty:g}",
-                    place,
-                    xytext=(-8, -4),
-                    textcoords="offset points",
-                    ha="right",
-                    color=look.colour,
-                    fontsize=9,
-                )
+            (marker,) = axes.plot(*place, look.marker, color=look.colour, ms=8, mec="white", clip_on=False)
+            marker.set_label(name)
+            axes.annotate(
+                f"{penalty:g}", place, xytext=(0, -16), textcoords="offset points", ha="center", fontsize=9
+            )
+        handles, names = axes.get_legend_handles_labels()
+        by_name = dict(zip(names, handles, strict=True))
+        axes.legend(by_name.values(), by_name.keys(), loc="upper left", frameon=False)
         axes.axhline(1 / COLOURS, color=GREY, ls=(0, (4, 3)), lw=1.1)
         axes.annotate("chance", (0.1, 1 / COLOURS), xytext=(0, 3), textcoords="offset points", color=GREY)
         axes.set_xlim(0, STEPS / 2)
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("effective memory, mean over steps")
         axes.set_ylabel(f"accuracy, gaps above {LONG}")
-        axes.set_title("memory and penalty, a marker per seed", loc="left")
+        axes.set_title("a marker per run, its penalty below", loc="left")
         figure.savefig(path, dpi=150)
 
 
