@@ -99,7 +99,7 @@ def train(name: str, seed: int, updates: int, penalty: float) -> Result:
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
     memory, read_out = make_memory(name, WIDTH, SHARED | SETTINGS[name]), nn.Linear(WIDTH, COLOURS)
-    (attention,) = memory.layers  # type: ignore[misc, union-attr]
+    (attention,) = memory.layers  # type: ignore[misc]
     with torch.no_grad():
         attention.query.weight.copy_(1.6 * torch.diag((torch.arange(WIDTH) < SIGNS).float()))
         attention.key.weight.copy_(attention.query.weight)
@@ -136,7 +136,7 @@ def train(name: str, seed: int, updates: int, penalty: float) -> Result:
 
 
 def draw_figure(results: dict[tuple[str, float, int], Result], path: str) -> None:
-    """Accuracy over effective memory, a marker per run, the penalty below it."""
+    """Accuracy over effective memory, a marker per run, the penalty beside it."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -146,24 +146,26 @@ def draw_figure(results: dict[tuple[str, float, int], Result], path: str) -> Non
     with mpl.rc_context(STYLE):
         figure = Figure((6.4, 3.6), layout="constrained")
         axes = figure.add_subplot()
+        labelled: list[tuple[float, float]] = []
         for (name, penalty, _), result in results.items():
             look = look_of(name)
             place = (result.effective_memory, result.accuracy_long)
             (marker,) = axes.plot(*place, look.marker, color=look.colour, ms=8, mec="white", clip_on=False)
             marker.set_label(name)
-            axes.annotate(
-                f"{penalty:g}", place, xytext=(0, -16), textcoords="offset points", ha="center", fontsize=9
-            )
+            # One word for runs that are in one place.
+            if all(abs(place[0] - other[0]) + abs(place[1] - other[1]) > 0.5 for other in labelled):
+                axes.annotate(f"{penalty:g}", place, xytext=(9, -3), textcoords="offset points", fontsize=9)
+                labelled.append(place)
         handles, names = axes.get_legend_handles_labels()
         by_name = dict(zip(names, handles, strict=True))
         axes.legend(by_name.values(), by_name.keys(), loc="upper left", frameon=False)
         axes.axhline(1 / COLOURS, color=GREY, ls=(0, (4, 3)), lw=1.1)
         axes.annotate("chance", (0.1, 1 / COLOURS), xytext=(0, 3), textcoords="offset points", color=GREY)
-        axes.set_xlim(0, STEPS / 2)
+        axes.set_xlim(0, STEPS / 2 + 1)
         axes.set_ylim(0, 1.03)
         axes.set_xlabel("effective memory, mean over steps")
         axes.set_ylabel(f"accuracy, gaps above {LONG}")
-        axes.set_title("a marker per run, its penalty below", loc="left")
+        axes.set_title("a marker per run, its penalty beside it", loc="left")
         figure.savefig(path, dpi=150)
 
 
