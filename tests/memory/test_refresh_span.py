@@ -330,6 +330,17 @@ def test_what_has_expired_never_comes_back(by: str) -> None:
     assert run(by, memory, stream(5, 2), out.state).stats["effective_memory"][-1] == kept + 5
 
 
+@torch.no_grad()
+def test_a_renewal_ends_with_its_memory() -> None:
+    """A new memory in the slot of a renewed one that has expired has its own span alone."""
+    memory = refresh_span(max_span=40)
+    set_spans(memory, 3.5)
+    markers_renew(memory, 0.2)
+    read = run("steps", memory, stream(40, 4)).stats["effective_memory"][:, 0]
+    assert read[10] == 10  # the renewed ones, too
+    assert read[-20:].tolist() == [7] * 20
+
+
 # What is charged, and what learns ---------------------------------------------------------------------------
 
 
