@@ -10,6 +10,7 @@ from memspan.memory import (  # noqa: F401  (they register)
     linear_attention,
     lstm,
     none,
+    refresh_span,
     state_space,
     summary_tree,
     transformer_xl,

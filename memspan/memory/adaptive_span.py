@@ -26,7 +26,8 @@ from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup, register
 from memspan.memory.ramp import log_ramp_mask
-from memspan.memory.slots import Readable, SlotTransformer, TransformerConfig
+from memspan.memory.slots import Readable, SlotTransformer
+from memspan.memory.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)

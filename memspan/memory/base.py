@@ -47,7 +47,7 @@ class Remembered:
     strength: Tensor
     """(B, S) from 0, the step could not read the slot, to 1, in full."""
     steps_left: Tensor
-    """(B, S) further steps that can read the slot; 0 where this was the last."""
+    """(B, S) further steps that can read the slot, if nothing renews it; 0 where this was the last."""
     vectors: dict[str, Tensor] = field(default_factory=dict)
     """Name -> (B, U)."""
     made: Tensor | None = None

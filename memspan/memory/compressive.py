@@ -54,7 +54,7 @@ from memspan.memory.compression import (
     Loss,
 )
 from memspan.memory.compressive_layout import FREE, Block, Layout, take
-from memspan.memory.slots import TransformerConfig, attention_layers
+from memspan.memory.transformer import TransformerConfig, attention_layers
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup, register
 from memspan.memory.ramp import log_ramp_mask
-from memspan.memory.slots import Readable, SlotTransformer, TransformerConfig
+from memspan.memory.slots import Readable, SlotTransformer
+from memspan.memory.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)
@@ -140,18 +141,27 @@ class ExpireSpan(SlotTransformer):
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
         slots = slots.detach()
         span = self.spans(layer, slots)
-        if self.training and torch.is_grad_enabled():
-            predictor = self.span_predictors[layer]
-            assert isinstance(predictor, SpanPredictor)
-            predictor.update_statistics(slots[:, -distance.shape[1] :])
-        if self.shorten_spans and self.training and torch.is_grad_enabled():
-            span = span.clamp(max=self.max_span * torch.rand(1, device=span.device))
+        self._update_statistics(layer, slots[:, -distance.shape[1] :])
+        span = self._shorten(span)
         bias = log_ramp_mask(span.unsqueeze(1), distance, self.ramp)
         if self.penalty == "new":
             share = (distance == 0).to(span.dtype)  # (B, T, K)
         else:
             share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
         return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
+
+    def _update_statistics(self, layer: int, slots: Tensor) -> None:
+        """While training, lets the predictor see a block's memories (B, T, D)."""
+        if self.training and torch.is_grad_enabled():
+            predictor = self.span_predictors[layer]
+            assert isinstance(predictor, SpanPredictor)
+            predictor.update_statistics(slots)
+
+    def _shorten(self, span: Tensor) -> Tensor:
+        """While training, cuts spans to a random limit, if that is asked for."""
+        if self.shorten_spans and self.training and torch.is_grad_enabled():
+            return span.clamp(max=self.max_span * torch.rand(1, device=span.device))
+        return span
 
     @property
     def capacity(self) -> float:

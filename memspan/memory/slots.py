@@ -2,7 +2,7 @@
 
 What is remembered: per layer, layer-normalised inputs of past steps, without gradient. State, per layer n:
 
-    hidden.n  (B, S, D) float   what was stored
+    hidden.n  (B, S, D) float   what was stored; a subclass may note more beside it
     age.n     (B, S)    long    steps since it was stored, 0 for the last step; -1: the slot is free
 
 Slots are in no order; a slot's place in time is its age. S may differ from layer to layer and grows and
@@ -17,63 +17,17 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer, Residual
-from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
+from memspan.memory.base import Memory, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
+from memspan.memory.transformer import TransformerConfig, attention_layers
 
 NEVER = float("inf")
 FREE = -1
 GROWTH = 16
 """Slots by which a full cache grows."""
-
-
-@dataclass(frozen=True)
-class TransformerConfig(MemoryConfig):
-    """Settings that all slot Transformers share."""
-
-    n_layers: int = 2
-    """Attention layers, each with a cache of its own."""
-    n_heads: int = 4
-    """Attention heads; must divide the width."""
-    ff_factor: int = 2
-    """Hidden units of the feed-forward layers, in multiples of the width."""
-    n_frequencies: int = 8
-    """Sines and cosines that tell distances apart."""
-    copy_at_first: bool = False
-    """Start with attention that adds what it reads as it was stored."""
-    position_values: bool = False
-    """What is read tells how long ago it was, too."""
-
-    def validate(self) -> None:
-        for name in ("n_layers", "n_heads", "ff_factor", "n_frequencies"):
-            self._require(name, getattr(self, name) >= 1, "at least 1")
-
-
-def attention_layers(
-    width: int, config: TransformerConfig, horizon: int, residual: Callable[[], Residual] = Residual
-) -> nn.ModuleList:
-    """The layers of a Transformer.
-
-    Args:
-        width: D.
-        config: settings.
-        horizon: longest distance that they tell apart.
-        residual: makes what joins input and answer of a sub-layer.
-    """
-    return nn.ModuleList(
-        AttentionLayer(
-            width,
-            config.n_heads,
-            config.n_frequencies,
-            horizon,
-            config.ff_factor,
-            config.copy_at_first,
-            config.position_values,
-            residual,
-        )
-        for _ in range(config.n_layers)
-    )
 
 
 @dataclass
@@ -84,6 +38,8 @@ class Readable:
     """(B, T, K), or (B, H, T, K) where heads differ: added to the scores, -inf where nothing may be read."""
     losses: dict[str, Tensor]
     """(B, T) each."""
+    slots: Tensor | None = None
+    """(B, K, D + notes): the slots as the queries leave them; None: as they were."""
 
     @property
     def by_any_head(self) -> Tensor:
@@ -111,6 +67,8 @@ class SlotTransformer(Memory):
 
     initial_slots: int
     """S of a state that remembers nothing."""
+    n_notes = 0
+    """Numbers that a slot holds after its D: 0 when it is made, then what `readable` leaves there."""
     same_slots_in_all_layers = False
     """Whether layers always keep the same steps, so that what one may read holds for all."""
     constant_vectors = 0.0
@@ -118,11 +76,14 @@ class SlotTransformer(Memory):
 
     @abstractmethod
     def lifetime(self, layer: int, slots: Tensor) -> Tensor | float:
-        """Steps for which each slot (B, K, D) can be read after it was stored: (B, K), or one number."""
+        """Steps for which each slot can be read after it was stored: (B, K), or one number.
+
+        Slots are (B, K, D + notes), here and below.
+        """
 
     @abstractmethod
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
-        """Which of the slots (B, K, D) a query may read, given their distances.
+        """Which of the slots a query may read, given their distances.
 
         Distances (B, T, K) are negative in the future, and beyond `longest_distance` for other episodes'
         steps and unused slots.
@@ -153,7 +114,7 @@ class SlotTransformer(Memory):
         state: State = {}
         shape = (batch_size, self.initial_slots)
         for n in range(self.n_layers):
-            state[f"hidden.{n}"] = torch.zeros(*shape, self.width, device=device)
+            state[f"hidden.{n}"] = torch.zeros(*shape, self.width + self.n_notes, device=device)
             state[f"age.{n}"] = torch.full(shape, FREE, device=device)
         return state
 
@@ -190,16 +151,17 @@ class SlotTransformer(Memory):
                     pieces = cut_block(starts, used, birth.shape[1])
                 key_clock = torch.cat([cached.to(precision), clock], dim=1)
                 distance = (clock[:, :, None] - key_clock[:, None, :]).to(x.dtype)  # (B, T, K)
-                seen = self.readable(n, torch.cat([hidden, u], dim=1), distance)
+                seen = self.readable(n, self._append(hidden, u), distance)
                 # The step itself is no memory.
                 count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1) - 1
             visible.append(count)
             for name, value in seen.losses.items():
                 losses.setdefault(name, []).append(value.T)
             h, more = self.read_besides(n, h, u, hidden, age, state, starts)
-            h = layer.attend_block(h, u, hidden, birth, seen.bias, pieces)
+            h = layer.attend_block(h, u, hidden[..., : self.width], birth, seen.bias, pieces)
             if keep_state:
-                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, hidden, age, u, starts)
+                slots = self._append(hidden, u) if seen.slots is None else seen.slots
+                new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, slots, age, starts)
                 new_state |= more
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
@@ -232,12 +194,14 @@ class SlotTransformer(Memory):
                 hidden, age = self._grow(hidden, age)
                 free = age == FREE
             slot = free.to(torch.uint8).argmax(-1)
-            hidden[rows, slot] = u.detach()
+            hidden[rows, slot] = self._with_notes(u).detach()
             age[rows, slot] = 0
             distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
             seen = self.readable(n, hidden, distance.unsqueeze(1))
+            hidden = hidden if seen.slots is None else seen.slots
+            h, content = with_more[:, 0], hidden[..., : self.width]
             h = layer.attend_step(
-                with_more[:, 0], u, hidden, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
+                h, u, content, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
             )
             visible.append((seen.by_any_head.squeeze(1) > -NEVER).sum(-1) - 1)
             for name, value in seen.losses.items():
@@ -251,11 +215,19 @@ class SlotTransformer(Memory):
             {"effective_memory": torch.stack(visible).to(x.dtype).mean(0) + self.constant_vectors},
         )
 
+    def _with_notes(self, u: Tensor) -> Tensor:
+        """(..., D) as new slots."""
+        return F.pad(u, (0, self.n_notes)) if self.n_notes else u
+
+    def _append(self, hidden: Tensor, u: Tensor) -> Tensor:
+        """Cached slots, then those of the block."""
+        return torch.cat([hidden, self._with_notes(u)], dim=1)
+
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Adds free slots to every row."""
         more = (len(age), GROWTH)
         return (
-            torch.cat([hidden, hidden.new_zeros(*more, self.width)], dim=1),
+            torch.cat([hidden, hidden.new_zeros(*more, hidden.shape[-1])], dim=1),
             torch.cat([age, age.new_full(more, FREE)], dim=1),
         )
 
@@ -294,16 +266,14 @@ class SlotTransformer(Memory):
         return self._pack(hidden, age, headroom=0)
 
     @torch.no_grad()
-    def _keep(
-        self, layer: int, hidden: Tensor, age: Tensor, u: Tensor, starts: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The cache after a block: of slots and block, what the next step can still read."""
-        n_steps = u.shape[1]
+    def _keep(self, layer: int, slots: Tensor, age: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+        """The cache after a block: of slots, the block's included, what the next step can still read."""
+        n_steps = starts.shape[1]
         later_start = starts.flip(1).cumsum(1).flip(1)  # (B, T): starts at t or later
-        block_age = torch.arange(n_steps - 1, -1, -1, device=u.device).expand_as(starts)
+        block_age = torch.arange(n_steps - 1, -1, -1, device=slots.device).expand_as(starts)
         block_age = torch.where(later_start - starts.long() > 0, FREE, block_age)
         age = torch.where((age == FREE) | starts.any(1, keepdim=True), FREE, age + n_steps)
-        return self._drop_expired(layer, torch.cat([hidden, u], dim=1), torch.cat([age, block_age], dim=1))
+        return self._drop_expired(layer, slots, torch.cat([age, block_age], dim=1))
 
     def _drop_expired(self, layer: int, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """What the next step can still read, with one slot free for it."""

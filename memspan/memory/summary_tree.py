@@ -33,7 +33,8 @@ from memspan.memory import binary_counter
 from memspan.memory.attention import AttentionLayer
 from memspan.memory.base import Memory, MemoryOutput, Remembered, State, register
 from memspan.memory.block_attention import cut_block
-from memspan.memory.slots import FREE, NEVER, TransformerConfig, attention_layers
+from memspan.memory.slots import FREE, NEVER
+from memspan.memory.transformer import TransformerConfig, attention_layers
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from memspan.memory.attention import Residual
 from memspan.memory.base import register
-from memspan.memory.slots import NEVER, Readable, SlotTransformer, TransformerConfig
+from memspan.memory.slots import NEVER, Readable, SlotTransformer
+from memspan.memory.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)

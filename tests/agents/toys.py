@@ -22,6 +22,7 @@ MEMORIES: dict[str, dict[str, Any]] = {
     "infinity-former": {"memory_size": 4, "n_heads": 2, "n_basis": 6, "chunk": 3},
     "compressive": {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_heads": 2},
     "expire-span": {"max_span": 8, "ramp": 3, "n_heads": 2},
+    "refresh-span": {"max_span": 8, "ramp": 3, "n_heads": 2, "renewal_width": 4},
     "summary-tree": {"memory_size": 2, "n_levels": 3, "n_heads": 2},
 }
 

@@ -47,6 +47,22 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "expire-span, short": ("expire-span", {"max_span": 1, "ramp": 1, "n_layers": 1, "initial_span": 0.9}),
+    "refresh-span": (
+        "refresh-span",
+        {
+            "max_span": 12,
+            "ramp": 3,
+            "n_heads": 2,
+            "initial_span": 0.2,
+            "initial_renewal": -0.5,
+            "renewal_width": 3,
+        },
+    ),
+    "refresh-span, long": (
+        "refresh-span",
+        {"max_span": 60, "ramp": 4, "n_heads": 2, "initial_renewal": -0.8, "position_values": True},
+    ),
+    "refresh-span, short": ("refresh-span", {"max_span": 2, "ramp": 1, "n_layers": 1, "renewal_width": 1}),
     "linear-attention": ("linear-attention", {"n_heads": 2, "nu": 2}),
     "linear-attention, sum": (
         "linear-attention",
@@ -138,6 +154,9 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     "summary-tree, low": ("summary-tree", {"memory_size": 1, "n_levels": 2, "n_layers": 1, "n_heads": 1}),
 }
 """Label -> registered name and settings, small enough that slots are dropped within a few steps."""
+
+RENEWING = {"refresh-span"}
+"""Names of memories whose slots may be given a longer life after they were made."""
 
 
 def build(member: str, dtype: torch.dtype = torch.float64, seed: int = 0) -> Memory:

@@ -19,6 +19,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "adaptive-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
     "compressive": {"n_layers": 1, "memory_size": 4, "compression_rate": 3, "compressed_size": 4},
     "expire-span": {"n_layers": 1, "max_span": 32, "ramp": 4},
+    "refresh-span": {"n_layers": 1, "max_span": 32, "ramp": 4, "initial_span": 0.5},
     "linear-attention": {"n_layers": 1},
     "state-space": {"n_layers": 1, "longest_dependency": 32},
     # The symbol is in the long-term memory alone when it is asked for.
