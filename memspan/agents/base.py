@@ -48,6 +48,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         memory_loss_gate: float | None,
         memory_target: float | None,
         prediction_coef: float,
+        outcome_coef: float,
         reconstruction_coef: float,
         normalize_advantage: bool,
         min_advantage_std: float,
@@ -65,11 +66,13 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             raise ValueError(f"memory_target={memory_target!r}: must be above 0")
         for name, value in (
             ("prediction_coef", prediction_coef),
+            ("outcome_coef", outcome_coef),
             ("reconstruction_coef", reconstruction_coef),
         ):
             if not value >= 0:
                 raise ValueError(f"{name}={value!r}: must be at least 0")
         self.prediction_coef = prediction_coef
+        self.outcome_coef = outcome_coef
         self.reconstruction_coef = reconstruction_coef
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
@@ -99,6 +102,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             memory=self.memory,
             memory_kwargs=self.memory_kwargs,
             predict_next=self.prediction_coef > 0,
+            predict_outcome=self.outcome_coef > 0,
             reconstruct=self.reconstruction_coef > 0,
         )
         try:
@@ -250,8 +254,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _evaluate(self, block: Block) -> Evaluated:
         return self.policy.evaluate_block(
-            block.observations, block.actions, block.state, block.episode_starts
+            block.observations, block.actions, block.state, block.episode_starts, self._scaled_rewards(block)
         )
+
+    def _scaled_rewards(self, block: Block) -> Tensor:
+        """Rewards in units of their standard deviation over the rollout: they may be small and rare."""
+        return block.rewards / max(float(self.rollout_buffer.rewards.std()), 1e-6)
 
     def _advantages(self, block: Block) -> Tensor:
         """Advantages less their mean, in units of their standard deviation, both over the rollout.
@@ -289,7 +297,11 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _auxiliary_loss(self, evaluated: Evaluated) -> Tensor:
         """What is learnt beside acting, each by its coefficient."""
-        coefs = {"prediction": self.prediction_coef, "reconstruction": self.reconstruction_coef}
+        coefs = {
+            "prediction": self.prediction_coef,
+            "outcome": self.outcome_coef,
+            "reconstruction": self.reconstruction_coef,
+        }
         losses = [coefs[name] * value for name, value in evaluated.auxiliary_losses.items()]
         return torch.stack(losses).sum() if losses else evaluated.values.new_zeros(())
 

@@ -20,8 +20,9 @@ class Block(NamedTuple):
     """(T, B, ...) or a dictionary of such."""
     actions: Tensor
     """(T, B, *action shape)."""
+    rewards: Tensor
+    """(T, B), as all that follow. The last of an episode cut short has what would have followed."""
     values: Tensor
-    """(T, B), as all that follow."""
     log_probs: Tensor
     advantages: Tensor
     returns: Tensor
@@ -51,6 +52,7 @@ class MemoryRolloutBuffer(RolloutBuffer):
         return Block(
             observations=self._observations(rows),
             actions=actions.squeeze(-1) if self.action_space.shape == () else actions,
+            rewards=self.to_torch(self.rewards[:, rows], copy=False),
             values=self.to_torch(self.values[:, rows], copy=False),
             log_probs=self.to_torch(self.log_probs[:, rows], copy=False),
             advantages=self.to_torch(self.advantages[:, rows], copy=False),

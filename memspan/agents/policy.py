@@ -13,7 +13,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
 from memspan.agents.features import default_extractor, preprocess
-from memspan.agents.prediction import WhatComesNext
+from memspan.agents.prediction import Outcome, WhatComesNext
 from memspan.agents.reconstruction import WhatIsSeen
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
@@ -41,7 +41,7 @@ class Evaluated(NamedTuple):
     """(T, B), or None where the distribution has no closed form."""
     memory: MemoryOutput
     auxiliary_losses: dict[str, Tensor]
-    """Means over the block of what is learnt beside acting: `prediction`, `reconstruction`."""
+    """Means over the block of what is learnt beside acting: `prediction`, `outcome`, `reconstruction`."""
 
 
 class MemoryPolicy(ActorCriticPolicy):
@@ -61,8 +61,9 @@ class MemoryPolicy(ActorCriticPolicy):
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
         predict_next: learn to predict what comes next, see `memspan.agents.prediction`; `prediction_coef` of
             the agent sets it.
+        predict_outcome: learn to predict rewards and ends, see there; set by `outcome_coef`.
         reconstruct: learn to read observations off the memory's inputs, see `memspan.agents.reconstruction`;
-            `reconstruction_coef` of the agent sets it.
+            set by `reconstruction_coef`.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
     """
@@ -79,6 +80,7 @@ class MemoryPolicy(ActorCriticPolicy):
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
         predict_next: bool = False,
+        predict_outcome: bool = False,
         reconstruct: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -95,6 +97,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.width = width
         self.first_preference = first_preference
         self.predict_next = predict_next
+        self.predict_outcome = predict_outcome
         self.reconstruct = reconstruct
         super().__init__(
             observation_space,
@@ -115,6 +118,7 @@ class MemoryPolicy(ActorCriticPolicy):
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
         self.what_comes_next = WhatComesNext(self.width, self.action_space) if self.predict_next else None
+        self.outcome = Outcome(self.width, self.action_space) if self.predict_outcome else None
         self.what_is_seen = WhatIsSeen(self.width, self.observation_space) if self.reconstruct else None
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
@@ -133,6 +137,7 @@ class MemoryPolicy(ActorCriticPolicy):
             width=self.width,
             first_preference=self.first_preference,
             predict_next=self.predict_next,
+            predict_outcome=self.predict_outcome,
             reconstruct=self.reconstruct,
         )
         return data
@@ -162,7 +167,12 @@ class MemoryPolicy(ActorCriticPolicy):
         return self.value_net(self.mlp_extractor.forward_critic(memory.features)).squeeze(-1)  # type: ignore[no-any-return]
 
     def evaluate_block(
-        self, observations: PyTorchObs, actions: Tensor, state: State, episode_starts: Tensor
+        self,
+        observations: PyTorchObs,
+        actions: Tensor,
+        state: State,
+        episode_starts: Tensor,
+        rewards: Tensor | None = None,
     ) -> Evaluated:
         """A block of T steps of B rows: what the update differentiates.
 
@@ -171,6 +181,7 @@ class MemoryPolicy(ActorCriticPolicy):
             actions: (T, B, *action shape).
             state: what the memory held before the block.
             episode_starts: (T, B) bool.
+            rewards: (T, B), of about the size 1, if outcomes are to be predicted.
         """
         n_steps, n_rows = episode_starts.shape
         if isinstance(observations, dict):
@@ -186,6 +197,8 @@ class MemoryPolicy(ActorCriticPolicy):
         losses = {}
         if self.what_comes_next is not None:
             losses["prediction"] = self.what_comes_next(memory.features, actions, x, episode_starts)
+        if self.outcome is not None and rewards is not None:
+            losses["outcome"] = self.outcome(memory.features, actions, rewards, episode_starts)
         if self.what_is_seen is not None:
             losses["reconstruction"] = self.what_is_seen(x.flatten(0, 1), flat)
         return Evaluated(

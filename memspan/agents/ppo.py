@@ -41,8 +41,10 @@ class MemoryPPO(MemoryAlgorithm):
             rate is that of the last `stats_window_size` episodes whose `info` told `is_success`.
         memory_target: effective memory at which they have gone; they count in full from twice as much on.
             None: no target.
-        prediction_coef: weight of the error of predicting what comes next from the memory's features and the
-            action, see `memspan.agents.prediction`; 0: nothing is predicted.
+        prediction_coef: weight of the error of predicting the memory's next input from its features and the
+            action, see `memspan.agents.prediction`; 0: it is not predicted.
+        outcome_coef: weight of the error of predicting from the same a step's reward and whether the episode
+            ends; 0: they are not predicted.
         reconstruction_coef: weight of the error of reading the observation off the memory's input, see
             `memspan.agents.reconstruction`; 0: nothing is read off.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
@@ -77,6 +79,7 @@ class MemoryPPO(MemoryAlgorithm):
         memory_loss_gate: float | None = None,
         memory_target: float | None = None,
         prediction_coef: float = 0.0,
+        outcome_coef: float = 0.0,
         reconstruction_coef: float = 0.0,
         target_kl: float | None = None,
         stats_window_size: int = 100,
@@ -101,6 +104,7 @@ class MemoryPPO(MemoryAlgorithm):
             memory_loss_gate,
             memory_target,
             prediction_coef,
+            outcome_coef,
             reconstruction_coef,
             normalize_advantage,
             min_advantage_std,

@@ -77,6 +77,7 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         memory_loss_gate=config.memory_loss_gate,
         memory_target=config.memory_target,
         prediction_coef=config.prediction_coef,
+        outcome_coef=config.outcome_coef,
         reconstruction_coef=config.reconstruction_coef,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),

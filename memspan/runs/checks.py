@@ -125,6 +125,7 @@ _RULES: dict[str, Rule] = {
             "min_advantage_std",
             "memory_loss_coef",
             "prediction_coef",
+            "outcome_coef",
             "reconstruction_coef",
         ),
         _NOT_NEGATIVE,

@@ -71,7 +71,9 @@ class RunConfig:
     memory_target: float | None = None
     """Effective memory down to which they count, in full from twice as much on; None: always."""
     prediction_coef: float = 0.0
-    """Weight of predicting the next observation from memory and action; 0: nothing is predicted."""
+    """Weight of predicting the next observation from memory and action; 0: it is not predicted."""
+    outcome_coef: float = 0.0
+    """Weight of predicting reward and episode's end from memory and action; 0: they are not predicted."""
     reconstruction_coef: float = 0.0
     """Weight of reading the observation off the memory's input; 0: nothing is read off."""
     stats_window_size: int = 300

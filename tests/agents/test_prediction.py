@@ -1,4 +1,4 @@
-"""Predicting the next input of the memory: what is compared with what, and what it teaches."""
+"""Predicting the next input, rewards and ends: what is compared with what, and what it teaches."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from toys import ACTIONS, corridors
 
 from memspan.agents import MemoryPPO
-from memspan.agents.prediction import WhatComesNext
+from memspan.agents.prediction import Outcome, WhatComesNext
 
 T, B, D = 7, 3, 8
 
@@ -23,26 +23,30 @@ def test_error_is_that_of_a_loop(kind: str) -> None:
     space = ACTIONS[kind]
     space.seed(0)
     torch.manual_seed(0)
-    module = WhatComesNext(D, space)
+    coming, outcome = WhatComesNext(D, space), Outcome(D, space)
     features, x = torch.randn(2, T, B, D)
     actions = torch.as_tensor(np.array([[space.sample() for _ in range(B)] for _ in range(T)]))
+    rewards = torch.randn(T, B)
     starts = torch.zeros(T, B, dtype=torch.bool)
     starts[0] = starts[3, 1] = starts[4, 1] = starts[6, 2] = True
-    errors, ends = [], []
+    errors, ends, of_rewards = [], [], []
     for t in range(T - 1):
         for b in range(B):
             action = preprocess_obs(actions[t, b][None], space)
             assert isinstance(action, torch.Tensor)
-            out = module.predictor(torch.cat([features[t, b], action.flatten()]))
-            end = torch.sigmoid(out[D])
+            known = torch.cat([features[t, b], action.flatten()])
+            reward, logit = outcome.predictor(known)
+            of_rewards.append((reward - rewards[t, b]) ** 2)
             if starts[t + 1, b]:
-                ends.append(-end.log())
+                ends.append(-torch.sigmoid(logit).log())
             else:
-                ends.append(-(1 - end).log())
-                errors.append((out[:D] - F.layer_norm(x[t + 1, b], (D,))).square().mean())
+                ends.append(-(1 - torch.sigmoid(logit)).log())
+                comes = F.layer_norm(x[t + 1, b], (D,))
+                errors.append((coming.predictor(known) - comes).square().mean())
     assert len(errors) == (T - 1) * B - 3
-    expected = torch.stack(errors).mean() + torch.stack(ends).mean()
-    torch.testing.assert_close(module(features, actions, x, starts), expected)
+    torch.testing.assert_close(coming(features, actions, x, starts), torch.stack(errors).mean())
+    expected = torch.stack(of_rewards).mean() + torch.stack(ends).mean()
+    torch.testing.assert_close(outcome(features, actions, rewards, starts), expected)
 
 
 def test_what_is_predicted_is_taken_as_it_is() -> None:
@@ -57,12 +61,15 @@ def test_what_is_predicted_is_taken_as_it_is() -> None:
 
 
 def test_nothing_follows() -> None:
-    """Where all episodes have one step, only their ends are predicted; where a block has one, nothing is."""
-    module = WhatComesNext(D, spaces.Discrete(2))
+    """Where all episodes have one step, no inputs follow; where a block has one, no outcomes are known."""
     starts, features = torch.ones(T, B, dtype=torch.bool), torch.randn(T, B, D)
     actions, x = torch.zeros(T, B), torch.full((T, B, D), float("nan"))
-    assert module(features, actions, x, starts).isfinite()
-    assert module(features[:1], actions[:1], x[:1], starts[:1]) == 0
+    coming = WhatComesNext(D, spaces.Discrete(2))
+    assert coming(features, actions, x, starts) == 0
+    assert coming(features[:1], actions[:1], x[:1], starts[:1]) == 0
+    outcome = Outcome(D, spaces.Discrete(2))
+    assert outcome(features, actions, torch.zeros(T, B), starts).isfinite()
+    assert outcome(features[:1], actions[:1], torch.zeros(1, B), starts[:1]) == 0
 
 
 def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
@@ -74,20 +81,26 @@ def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
     }
     plain = MemoryPPO("MemoryPolicy", corridors(4), **settings)
     assert plain.policy.what_comes_next is None
-    model = MemoryPPO("MemoryPolicy", corridors(4), prediction_coef=0.5, seed=0, **settings)
+    assert plain.policy.outcome is None
+    model = MemoryPPO(
+        "MemoryPolicy", corridors(4), prediction_coef=0.5, outcome_coef=0.25, seed=0, **settings
+    )
     assert model.policy.what_comes_next is not None
+    assert model.policy.outcome is not None
     others = {name for name, _ in model.policy.named_parameters()} - {
         name for name, _ in plain.policy.named_parameters()
     }
-    assert len(others) == 4
+    assert len(others) == 8
     model.learn(64)
     model.save(tmp_path / "model.zip")
     loaded = MemoryPPO.load(tmp_path / "model.zip", device="cpu")
-    assert loaded.prediction_coef == 0.5
+    assert (loaded.prediction_coef, loaded.outcome_coef) == (0.5, 0.25)
     for name, value in model.policy.state_dict().items():
         torch.testing.assert_close(loaded.policy.state_dict()[name], value)
     with pytest.raises(ValueError, match=r"^prediction_coef=-1: must be at least 0$"):
         MemoryPPO("MemoryPolicy", corridors(4), prediction_coef=-1, **settings)
+    with pytest.raises(ValueError, match=r"^outcome_coef=-1: must be at least 0$"):
+        MemoryPPO("MemoryPolicy", corridors(4), outcome_coef=-1, **settings)
 
 
 class Echo(gym.Env[Any, Any]):
@@ -125,7 +138,38 @@ def test_it_teaches_to_remember() -> None:
         )
         model.learn(30 * 16 * 20)
         errors[memory] = model.logger.name_to_value["train/prediction_loss"]
-    assert errors["lstm"] < 0.1 < 0.3 < errors["none"]
+    assert errors["lstm"] < 0.005 < 0.02 < errors["none"]
+
+
+class Whisper(Echo):
+    """Says nothing but the first sign, and pays those who name it in the end."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        self.time += 1
+        right = self.time == 5 and self.sign[action] == 1
+        return np.zeros(2, dtype=np.float32), 0.01 * right, self.time == 5, False, {}
+
+
+def test_outcomes_teach_to_remember() -> None:
+    """However little is paid."""
+    unexplained = {}
+    for memory in "none", "lstm":
+        model = MemoryPPO(
+            "MemoryPolicy",
+            gym.vector.SyncVectorEnv([Whisper] * 16),
+            memory=memory,
+            n_steps=20,
+            learning_rate=3e-3,
+            ent_coef=1.0,
+            outcome_coef=1.0,
+            seed=0,
+            device="cpu",
+            policy_kwargs={"width": 16},
+        )
+        model.learn(40 * 16 * 20)
+        unexplained[memory] = model.logger.name_to_value["train/outcome_loss"]
+    print(unexplained)
+    assert unexplained["lstm"] < 0.2 < 0.8 < unexplained["none"]
 
 
 def test_actions_are_flattened() -> None:
