@@ -100,6 +100,9 @@ def test_settings_are_raised_to_reach_and_only_then():
     assert far_enough(Entrant("transformer-xl", {"memory_size": 9}), 64, 1002) == {"memory_size": 9}
     assert far_enough(Entrant("expire-span", {"ramp": 4}), 64, 400) == {"ramp": 4, "max_span": 500}
     assert far_enough(Entrant("none"), 64, 1000) == {}
+    # A window of 64, and the highest summary lasts for 2 ** (n_levels - 1) steps: 2 ** 15, or 2 ** 16.
+    assert far_enough(Entrant("summary-tree"), 64, 64 + 2**15) == {}
+    assert far_enough(Entrant("summary-tree"), 64, 64 + 2**15 + 1) == {"n_levels": 17}
     # This one holds something else than a window of memory_size: what does not fit goes into compressed ones.
     assert far_enough(Entrant(TOTAL), 8, 100) == {
         "longest_dependency": 100,
@@ -108,7 +111,7 @@ def test_settings_are_raised_to_reach_and_only_then():
     }
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer-xl", "expire-span"])
+@pytest.mark.parametrize("name", ["lstm", "transformer-xl", "expire-span", "summary-tree"])
 def test_every_raised_setting_can_be_built(name):
     for n_steps in (1, 2, 3, 1000):
         make_memory(name, 16, far_enough(Entrant(name), 16, n_steps))
