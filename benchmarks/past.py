@@ -246,7 +246,7 @@ def main(args: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/cost"), help="folder of the results")
     parser.add_argument("--memory", nargs="+", default=list(MEMORIES), help="default: all")
     parser.add_argument("--lengths", nargs="+", type=int, default=list(LENGTHS))
-    parser.add_argument("--fill-seconds", type=float, default=60.0, help="CPU seconds to read a past, about")
+    parser.add_argument("--fill-seconds", type=float, default=40.0, help="CPU seconds to read a past, about")
     parser.add_argument("--note", default="", help="what else there is to say about the measurement")
     options = parser.parse_args(args)
     torch.set_num_threads(1)
@@ -274,6 +274,7 @@ def main(args: Sequence[str] | None = None) -> None:
         **machine(),
         **provenance(),
         "width": WIDTH,
+        "fill_seconds": options.fill_seconds,
         "points": [dataclasses.asdict(point) for point in points],
     }
     (options.out / "past.json").write_text(json.dumps(plain, indent=2) + "\n", encoding="utf-8")

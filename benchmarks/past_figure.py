@@ -13,12 +13,12 @@ from matplotlib.ticker import FuncFormatter, NullLocator, StrMethodFormatter
 
 from memspan.evaluation.labels import name_ends
 from memspan.evaluation.looks import look_of, tint
-from memspan.evaluation.panels import STYLE
+from memspan.evaluation.panels import GREY, STYLE
 
 LINE_HEIGHT = 0.165
 """Inches between two names."""
 PANEL_WIDTH, PANEL_HEIGHT = 4.9, 3.7
-LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 0.8, 2.2, 0.4, 0.6, 0.75
+LEFT, RIGHT, TOP, BOTTOM, BETWEEN = 0.8, 2.2, 0.4, 1.1, 0.75
 
 Points = list[dict[str, Any]]
 
@@ -60,6 +60,16 @@ def draw(measured: dict[str, Any]) -> Figure:
         upper.set_title("time of one step, acting (one environment, one thread)", loc="left")
         lower.set_title("state of one environment", loc="left")
         lower.set_xlabel("steps of the past")
+        note = f"; {measured['note']}" if measured["note"] else ""
+        figure.text(
+            0.1 / width,
+            0.1 / height,
+            "Settings are raised to reach back over all of the past; "
+            f"width {measured['width']}; CPU time{note}.\n"
+            f"Lines that end early: to read more would have taken over {measured['fill_seconds']:g} s.",
+            fontsize=8.5,
+            color=GREY,
+        )
     return figure
 
 
