@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from memspan.memory import MEMORIES, make_memory, state_bytes
+from memspan.memory import MEMORIES, clone_state, make_memory, state_bytes
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 torch.set_num_threads(1)
@@ -63,8 +63,16 @@ def test_the_past_is_read_whole_whatever_the_blocks(past):
     assert past.acting(memory, state)[1] == 550
     # Slots of D floats and an age, in two layers.
     assert state_bytes(state) == 2 * 550 * (4 * past.WIDTH + 8)
-    once = past.acting(memory, state)[1]
-    assert past.acting(memory, state)[1] == once  # a copy was stepped
+
+
+def test_every_repeat_starts_from_the_same_past(past):
+    # Writes into the state that it is given.
+    memory = make_memory("summary-tree", past.WIDTH).eval()
+    state = past.read(memory, memory.initial_state(1), past.noise(100))
+    before = clone_state(state)
+    past.acting(memory, state)
+    past.training(memory, state)
+    assert all(torch.equal(value, before[name]) for name, value in state.items())
 
 
 def test_one_input_in_so_many_is_kept(past):
