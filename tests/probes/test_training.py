@@ -93,6 +93,17 @@ def test_lstm_learns_to_recall_and_stops_early_but_no_memory_guesses():
     assert none.updates == 40
 
 
+def test_what_only_short_sizes_show_is_not_solved(monkeypatch):
+    monkeypatch.setattr(Recall, "training_size", lambda probe, size, generator: 1)
+    settings = Training(steps=120, width=16, test_sequences=64)
+    window = "transformer-xl,memory_size=4,n_layers=1,n_heads=1"
+    assert run(Recall(gaps=(3,)), parse_entrant(window), 3, settings).solved
+    told = run(Recall(gaps=(9,)), parse_entrant(window), 9, settings)
+    assert not told.solved
+    assert told.curve["score"][5] > 0.9
+    assert max(told.curve["size"]) > 1  # its mean over ten updates: one was at full size
+
+
 def test_settings_are_raised_to_reach_and_only_then():
     assert far_enough(Entrant("lstm"), 64, 30) == {"longest_dependency": 30}
     assert far_enough(Entrant("transformer-xl"), 64, 150) == {}
