@@ -1,6 +1,5 @@
 import dataclasses
 import json
-from itertools import pairwise
 
 import pytest
 import torch
@@ -8,7 +7,7 @@ import torch
 from memspan import cli
 from memspan.memory import MEMORIES
 from memspan.probes import PROBES, Training
-from memspan.show.probe_figure import draw_probe, spread
+from memspan.show.probe_figure import draw_probe
 
 torch.set_num_threads(1)
 
@@ -174,15 +173,6 @@ def test_help_says_something_of_every_option(name, capsys):
         at = next(i for i, line in enumerate(lines) if line.split(" ")[0].rstrip(",") == flag)
         text = " ".join(lines[at : at + 2]).partition("(default")[0].split()
         assert len(text) > 2, flag
-
-
-def test_names_at_the_ends_keep_apart():
-    assert spread([0.1, 0.5], 0.05) == [0.1, 0.5]
-    for wanted in ([1.0] * 5, [0.0] * 5, [0.1, 0.11, 0.12, 0.9, 0.99, 1.0]):
-        places = spread(wanted, 0.1)
-        assert all(b - a > 0.0999 for a, b in pairwise(places))
-        assert min(places) > -1e-9
-        assert max(places) <= 1
 
 
 def test_the_figure_names_every_line_and_chance(tmp_path):

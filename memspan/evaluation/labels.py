@@ -1,4 +1,4 @@
-"""Labels beside points, where there is room for them."""
+"""Labels beside points where there is room for them, and at the ends of lines."""
 
 from __future__ import annotations
 
@@ -61,6 +61,47 @@ def place_labels(axes: Axes, labels: Sequence[tuple[float, float, str, str]], fo
                 break
             note.remove()
     return len(taken)
+
+
+def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], apart: float) -> None:
+    """Names right of the axes, each tied to its line's end.
+
+    Args:
+        axes: final limits and scales.
+        ends: x, y, name and colour.
+        apart: least distance of two names, as a share of the axes' height.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    heights = [to_axes.transform((x, y))[1] for x, y, _, _ in ends]
+    order = sorted(range(len(ends)), key=heights.__getitem__)
+    for i, place in zip(order, spread([heights[i] for i in order], apart), strict=True):
+        x, y, name, colour = ends[i]
+        axes.annotate(
+            name,
+            (x, y),
+            xytext=(1.05, place),
+            textcoords="axes fraction",
+            va="center",
+            fontsize=9,
+            color=colour,
+            annotation_clip=False,
+            arrowprops=dict(
+                arrowstyle="-", color=colour, lw=0.6, alpha=0.6, relpos=(0, 0.5), shrinkA=0, shrinkB=4
+            ),
+        )
+
+
+def spread(wanted: Sequence[float], apart: float) -> list[float]:
+    """Places close to the rising ones wanted, at least `apart` apart, within 0 and 1 if they fit."""
+    places: list[float] = []
+    for place in wanted:
+        places.append(max(place, places[-1] + apart) if places else max(place, 0.0))
+    # Those pushed out at the top push the others down.
+    highest = max(1.0, apart * (len(places) - 1))
+    for i in range(len(places) - 1, -1, -1):
+        places[i] = min(places[i], highest)
+        highest = places[i] - apart
+    return places
 
 
 def _drawn_pixels(axes: Axes) -> npt.NDArray[np.float64]:

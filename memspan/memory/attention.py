@@ -222,7 +222,8 @@ class AttentionLayer(nn.Module):
             u: (B, D) `normalise(x)`.
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
-            n_distances: how many distances there are; None: too many for a table of all.
+            n_distances: how many distances there are; where there are fewer than slots, one table serves all
+                slots. None: too many.
             bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 
         Returns:
@@ -234,20 +235,22 @@ class AttentionLayer(nn.Module):
         q = torch.einsum("bhe,hed->bhd", q, key_weight)
         scores = q @ slots.transpose(1, 2)  # (B, H, S)
         p = torch.cat([p_sin, p_cos], dim=-1)
-        if n_distances is None:
-            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1)  # (B, S, 2F)
-            scores += p @ code.transpose(1, 2)
-        else:
+        table = None
+        if n_distances is not None and n_distances < distance.numel():
             # Position scores of every possible distance, then of each slot's.
             table = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
             scores += (p @ table.T).gather(2, distance.unsqueeze(1).expand_as(scores))
+        else:
+            # What is far back but few slots hold costs what those few do.
+            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1)  # (B, S, 2F)
+            scores += p @ code.transpose(1, 2)
         scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
         weights = torch.softmax(scores, dim=-1)
         read = weights @ slots  # (B, H, D)
         value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
         answers = [self.out(value)]
         if self.position_value is not None:
-            if n_distances is not None:
+            if table is not None:
                 code = table[distance]
             answers.append(self.position_value((weights @ code).flatten(1)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))

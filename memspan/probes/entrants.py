@@ -69,6 +69,7 @@ def far_enough(entrant: Entrant, width: int, n_steps: int) -> dict[str, Any]:
         max_span             n_steps and a quarter more, as spans only come near the longest
         memory_size          n_steps, where the memory holds a window of that size and nothing else
         compressed_size      so that memory_size + compression_rate compressed_size is n_steps
+        n_levels             so that memory_size + 2 ** (n_levels - 1) is n_steps
 
     Raises:
         ValueError: no such memory can be built at this width.
@@ -103,10 +104,18 @@ def _compressed(config: dict[str, Any], memory: Memory, n_steps: int) -> int:
     return math.ceil(rest / int(config["compression_rate"]))
 
 
+def _levels(config: dict[str, Any], memory: Memory, n_steps: int) -> int:
+    if "memory_size" not in config:
+        return 0
+    rest: int = n_steps - config["memory_size"]
+    return math.ceil(math.log2(max(rest, 1))) + 1
+
+
 _NEEDED: dict[str, Callable[[dict[str, Any], Memory, int], int]] = {
     "longest_dependency": lambda config, memory, n_steps: max(n_steps, 3),
     "max_span": lambda config, memory, n_steps: math.ceil(SLACK * n_steps),
     "memory_size": _window,
     "compressed_size": _compressed,
+    "n_levels": _levels,
 }
 """Field -> the smallest value with which the memory reaches back over n_steps."""

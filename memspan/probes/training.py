@@ -28,7 +28,7 @@ CURVE_EVERY = 10
 """Updates that a point of a learning curve is the mean of."""
 MAX_GRAD_NORM = 1.0
 SOLVED_FOR = 20
-"""Updates in a row without an error after which there is nothing more to learn."""
+"""Updates in a row without an error after which there is nothing more to learn; the last is at full size."""
 ROWS = 64
 """Sequences that are tested side by side."""
 
@@ -41,7 +41,8 @@ class Training:
     """How long, on what and how fast to learn."""
 
     steps: int = 400
-    """Updates at most, one batch each; fewer where 20 in a row were without an error."""
+    """Updates at most, one batch each; fewer where 20 in a row were without an error, the last
+    of them at the size of the test."""
     batch_size: int = 32
     """Sequences of a batch."""
     width: int = 64
@@ -159,16 +160,21 @@ def _train(
     optimizer = _optimizer(model, training.learning_rate)
     generator = probe.generator(f"train {size}")
     recent: deque[float] = deque(maxlen=SOLVED_FOR)
+    without_error = 0
     curve: dict[str, list[Any]] = {"update": [], "size": [], "loss": [], "score": []}
     points: list[tuple[float, float, float]] = []
     solved = False
     for update in range(1, training.steps + 1):
         drawn = probe.training_size(size, generator)
+        if without_error == SOLVED_FOR - 1:
+            # Most sizes are short, and may all be within reach where that of the test is not.
+            drawn = size
         sequences = probe.draw(drawn, training.batch_size, generator)
         loss, score = _update(model, optimizer, probe, sequences, training)
         recent.append(score)
         points.append((drawn, loss, score))
-        solved = len(recent) == SOLVED_FOR and all(map(probe.solved, recent))
+        without_error = without_error + 1 if probe.solved(score) else 0
+        solved = without_error == SOLVED_FOR
         if update % CURVE_EVERY == 0 or update == training.steps or solved:
             curve["update"].append(update)
             for name, values in zip(("size", "loss", "score"), zip(*points, strict=True), strict=True):

@@ -8,6 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from memspan.evaluation.labels import name_ends
 from memspan.evaluation.looks import look_of, tint
 from memspan.evaluation.panels import GREY, PANEL_SIZE, STYLE
 from memspan.probes import ProbeResults, Result
@@ -71,7 +72,7 @@ def draw_probe(found: ProbeResults) -> Figure:
         axes.axhline(found.chance, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5)
         # Chance is a line like the others, with a name at its end.
         ends.append((axes.get_xlim()[1], found.chance, chance, GREY))
-        _name_ends(axes, ends, LINE_HEIGHT / panel_height)
+        name_ends(axes, ends, LINE_HEIGHT / panel_height)
         axes.set_title(_title(found), loc="left", pad=12)
         figure.text(0.01, 0.1 / height, _caption(found), fontsize=8.5, color=GREY)
     return figure
@@ -92,41 +93,6 @@ def _scales(axes: Axes, found: ProbeResults) -> None:
     largest = max(result.score for result in found.results)
     axes.set_ylim(-0.03, max(1.05, 1.03 * largest))
     axes.yaxis.set_major_locator(FixedLocator([0, 0.2, 0.4, 0.6, 0.8, 1]))
-
-
-def _name_ends(axes: Axes, ends: list[tuple[float, float, str, str]], apart: float) -> None:
-    """Names right of the axes, at least `apart` of its height apart, each tied to its line's end."""
-    ends = sorted(ends, key=lambda end: end[1])
-    low, high = axes.get_ylim()
-    wanted = [(end[1] - low) / (high - low) for end in ends]
-    places = spread(wanted, apart)
-    for (x, y, name, colour), place in zip(ends, places, strict=True):
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(1.05, place),
-            textcoords="axes fraction",
-            va="center",
-            fontsize=9,
-            color=colour,
-            annotation_clip=False,
-            arrowprops=dict(
-                arrowstyle="-", color=colour, lw=0.6, alpha=0.6, relpos=(0, 0.5), shrinkA=0, shrinkB=4
-            ),
-        )
-
-
-def spread(wanted: list[float], apart: float) -> list[float]:
-    """Places close to the rising ones wanted, at least `apart` apart, within 0 and 1 if they fit."""
-    places: list[float] = []
-    for place in wanted:
-        places.append(max(place, places[-1] + apart) if places else max(place, 0.0))
-    # Those pushed out at the top push the others down.
-    highest = max(1.0, apart * (len(places) - 1))
-    for i in range(len(places) - 1, -1, -1):
-        places[i] = min(places[i], highest)
-        highest = places[i] - apart
-    return places
 
 
 def _title(found: ProbeResults) -> str:

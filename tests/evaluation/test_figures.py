@@ -12,6 +12,7 @@ from memspan.evaluation import (
     success_by_length,
 )
 from memspan.evaluation.figures import pool_buckets
+from memspan.evaluation.labels import spread
 from memspan.evaluation.looks import LOOKS, look_of, tint
 
 
@@ -141,3 +142,12 @@ def test_figure_paths(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match=r"figure=.*folder that can be written to"):
         check_figure_path(tmp_path / "file" / "a.png")
+
+
+def test_names_at_the_ends_keep_apart():
+    assert spread([0.1, 0.5], 0.05) == [0.1, 0.5]
+    for wanted in ([1.0] * 5, [0.0] * 5, [0.1, 0.11, 0.12, 0.9, 0.99, 1.0]):
+        places = spread(wanted, 0.1)
+        assert all(b - a > 0.0999 for a, b in pairwise(places))
+        assert min(places) > -1e-9
+        assert max(places) <= 1

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from memspan.memory.attention import AttentionLayer
 from memspan.memory.block_attention import Piece, cut_block, dense_attention, piece_attention
 
 
@@ -97,3 +98,19 @@ def test_the_pieces_of_the_drawing() -> None:
         Piece(row=1, first=0, last=4, left=3, right=8, packed_left=11),
         Piece(row=1, first=4, last=8, left=8, right=12, packed_left=16),
     ]
+
+
+def test_a_step_tells_distances_by_a_table_or_slot_by_slot():
+    torch.manual_seed(0)
+    layer = AttentionLayer(8, 2, 3, horizon=50, ff_factor=1, position_values=True).double()
+    torch.nn.init.normal_(layer.position_query.weight)
+    x, slots = torch.randn(2, 8).double(), torch.randn(2, 4, 8).double()
+    distance = torch.tensor([[0, 3, 1, 6], [5, 0, 2, 4]])
+    bias = torch.zeros(2, 4).double()
+    bias[0, 3] = -torch.inf
+    found = [layer.attend_step(x, layer.normalise(x), slots, distance, n, bias) for n in (7, 1_000_000, None)]
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
+    # 8 slots in all: the first has a table. It matters how far back they are.
+    other = layer.attend_step(x, layer.normalise(x), slots, distance.flip(1), 7, bias)
+    assert not torch.allclose(found[0], other)

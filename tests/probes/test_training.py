@@ -93,6 +93,17 @@ def test_lstm_learns_to_recall_and_stops_early_but_no_memory_guesses():
     assert none.updates == 40
 
 
+def test_what_only_short_sizes_show_is_not_solved(monkeypatch):
+    monkeypatch.setattr(Recall, "training_size", lambda probe, size, generator: 1)
+    settings = Training(steps=120, width=16, test_sequences=64)
+    window = "transformer-xl,memory_size=4,n_layers=1,n_heads=1"
+    assert run(Recall(gaps=(3,)), parse_entrant(window), 3, settings).solved
+    told = run(Recall(gaps=(9,)), parse_entrant(window), 9, settings)
+    assert not told.solved
+    assert told.curve["score"][5] > 0.9
+    assert max(told.curve["size"]) > 1  # its mean over ten updates: one was at full size
+
+
 def test_settings_are_raised_to_reach_and_only_then():
     assert far_enough(Entrant("lstm"), 64, 30) == {"longest_dependency": 30}
     assert far_enough(Entrant("transformer-xl"), 64, 150) == {}
@@ -100,6 +111,9 @@ def test_settings_are_raised_to_reach_and_only_then():
     assert far_enough(Entrant("transformer-xl", {"memory_size": 9}), 64, 1002) == {"memory_size": 9}
     assert far_enough(Entrant("expire-span", {"ramp": 4}), 64, 400) == {"ramp": 4, "max_span": 500}
     assert far_enough(Entrant("none"), 64, 1000) == {}
+    # A window of 64, and the highest summary lasts for 2 ** (n_levels - 1) steps: 2 ** 15, or 2 ** 16.
+    assert far_enough(Entrant("summary-tree"), 64, 64 + 2**15) == {}
+    assert far_enough(Entrant("summary-tree"), 64, 64 + 2**15 + 1) == {"n_levels": 17}
     # This one holds something else than a window of memory_size: what does not fit goes into compressed ones.
     assert far_enough(Entrant(TOTAL), 8, 100) == {
         "longest_dependency": 100,
@@ -108,7 +122,7 @@ def test_settings_are_raised_to_reach_and_only_then():
     }
 
 
-@pytest.mark.parametrize("name", ["lstm", "transformer-xl", "expire-span"])
+@pytest.mark.parametrize("name", ["lstm", "transformer-xl", "expire-span", "summary-tree"])
 def test_every_raised_setting_can_be_built(name):
     for n_steps in (1, 2, 3, 1000):
         make_memory(name, 16, far_enough(Entrant(name), 16, n_steps))

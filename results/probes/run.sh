@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
+#     results/probes/run.sh [recall|capacity|replace|copy|copy_window|sort ...]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+python=${PYTHON:-.venv/bin/python}
+probe() { "$python" -m memspan probe "$@" --overwrite; }
+small="--steps 250 --batch-size 16 --test-sequences 128"
+
+recall() {
+    probe recall --gaps 10 100 1000 $small --out results/probes/recall
+}
+
+# One layer with one head, so that the feature map's dimensions are all that there is to keep pairs in: elu has
+# 32 of them at a width of 32, dpfp 64, 128 and 192, favor 64.
+capacity() {
+    one="linear-attention,n_layers=1,n_heads=1"
+    probe capacity --pairs 16 32 64 --width 32 --steps 400 --test-sequences 128 --out results/probes/capacity --memory \
+        $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=favor \
+        $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
+}
+
+replace() {
+    one="linear-attention,n_layers=1,n_heads=1"
+    probe capacity --replace --pairs 8 16 32 --width 32 --steps 400 --test-sequences 128 --out results/probes/replace \
+        --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
+}
+
+copy() {
+    probe copy --gaps 100 1000 10000 $small --out results/probes/copy --memory lstm state-space linear-attention
+}
+
+# Windows over 10,000 steps take minutes a batch.
+copy_window() {
+    probe copy --gaps 100 1000 $small --out results/probes/copy-window --memory transformer-xl summary-tree
+}
+
+sort() {
+    probe sort --lengths 30 100 300 $small --out results/probes/sort --memory \
+        transformer-xl,memory_size=20 transformer-xl lstm linear-attention,update_rule=sum state-space infinity-former
+}
+
+for name in "${@:-recall capacity replace copy copy_window sort}"; do
+    for each in $name; do $each; done
+done
