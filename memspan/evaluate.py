@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -108,7 +108,9 @@ def main(args: Sequence[str] | None = None) -> int:
     options.validate()
     folders = find_runs(options.runs)
     to_play = [folder for folder in folders if not (options.reuse and (folder / FILE_NAME).is_file())]
-    results = {folder: Evaluation.load(folder) for folder in folders if folder not in to_play}
+    results = {
+        folder: _with_new_settings(Evaluation.load(folder)) for folder in folders if folder not in to_play
+    }
     for folder in to_play:
         check_run(folder, options)
     console = Console(highlight=False)
@@ -196,10 +198,24 @@ def _describe(
         n_envs=n_envs,
         env_kwargs=plain["env_kwargs"],
         memory_kwargs=plain["memory_kwargs"],
-        settings={key: value for key, value in plain.items() if key not in NOT_SETTINGS},
+        settings=_settings(plain),
         **measured,  # type: ignore[arg-type]
         **provenance(),  # type: ignore[arg-type]
     )
+
+
+def _with_new_settings(run: Evaluation) -> Evaluation:
+    """With the defaults of the settings that there have been only since: by those, runs would not differ."""
+    config = RunConfig(env=run.env, memory=run.memory)
+    try:
+        plain = as_plain(replace(config, memory_kwargs=run.memory_kwargs))
+    except ValueError:  # a memory that is not at hand, or no longer has these settings
+        plain = asdict(config) | {"memory_kwargs": run.memory_kwargs}
+    return replace(run, memory_kwargs=plain["memory_kwargs"], settings=_settings(plain) | run.settings)
+
+
+def _settings(plain: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in plain.items() if key not in NOT_SETTINGS}
 
 
 def _in_short(run: Evaluation) -> str:

@@ -66,7 +66,7 @@ def test_end_to_end(tmp_path, run, capsys):
     assert sum(bucket["episodes"] for bucket in told["success_by_length"]) == 30
     assert {bucket["low"] for bucket in told["success_by_length"]} <= {3, 4, 5}
     assert told["env_kwargs"] == {"max_length": 5}
-    assert told["memory_kwargs"]["n_layers"] == 1
+    assert told["memory_kwargs"]["position_values"] == 1
     assert told["settings"]["learning_rate"] == 3e-4
     assert told["settings"].keys().isdisjoint({"run_dir", "device", "memory"})
     assert (told["deterministic"], told["evaluation_seed"], told["checkpoint"]) == (False, 1_000_000, "last")
@@ -110,6 +110,20 @@ def test_reuse_plays_only_what_is_new(tmp_path, run, capsys):
     capsys.readouterr()
     (run / "evaluation.json").write_text("{}")
     assert "not an evaluation of this version" in refused(capsys, run, "--reuse")
+
+
+def test_settings_since_then_do_not_tell_runs_apart(tmp_path, run, capsys):
+    other = make_run(tmp_path / "runs", seed=1)
+    main([str(run), str(other), "--episodes", "2"])
+    told = load(run)
+    del told["settings"]["reconstruction_coef"], told["memory_kwargs"]["position_values"]
+    (run / "evaluation.json").write_text(json.dumps(told))
+    capsys.readouterr()
+    main([str(run), str(other), "--reuse"])
+    printed = capsys.readouterr().out
+    assert "default" not in printed
+    assert "reconstruction" not in printed
+    assert "mean" in printed
 
 
 def test_folders_expand(tmp_path, run):

@@ -166,7 +166,7 @@ def test_outcomes_teach_to_remember() -> None:
             device="cpu",
             policy_kwargs={"width": 16},
         )
-        model.learn(40 * 16 * 20)
+        model.learn(80 * 16 * 20)
         unexplained[memory] = model.logger.name_to_value["train/outcome_loss"]
     print(unexplained)
     assert unexplained["lstm"] < 0.2 < 0.8 < unexplained["none"]
