@@ -38,6 +38,7 @@ PNG_DPI = 200
 PANEL_SIZE = (6.0, 4.0)
 """Inches of one panel; at 200 dpi legible when shown 900 pixels wide."""
 LEGEND_WIDTH = 1.5
+LEGEND_MARGIN = 0.15
 MOST_COLUMNS = 2
 MOST_TICKS = 11
 MOST_LEGEND_LINES = 12
@@ -100,10 +101,18 @@ def draw_panels(
                 loc="outside right upper",
                 fontsize=10.5 if n_lines <= MOST_LEGEND_LINES else 8,
             )
+            _make_room(figure)
         if caption:
             figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color=GREY)
         figure.draw_without_rendering()
     return figure
+
+
+def _make_room(figure: Figure) -> None:
+    """Makes the figure as high as its legend at least, which would be cut off."""
+    inches = figure.legends[0].get_window_extent().height / figure.dpi
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, max(height, inches + 2 * LEGEND_MARGIN))
 
 
 def success_scale(axes: Axes) -> None:

@@ -168,7 +168,6 @@ def test_outcomes_teach_to_remember() -> None:
         )
         model.learn(80 * 16 * 20)
         unexplained[memory] = model.logger.name_to_value["train/outcome_loss"]
-    print(unexplained)
     assert unexplained["lstm"] < 0.2 < 0.8 < unexplained["none"]
 
 
