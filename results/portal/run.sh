@@ -5,10 +5,13 @@
 set -u
 train() { memspan train --run-dir runs/results --env memspan/Portal-v0 "$@" || echo "not trained: $*" >&2; }
 
-train --memory lstm
+for seed in 0 1; do
+    train --memory lstm --seed $seed
+done
 for seed in 0 1; do
     train --memory transformer-xl --seed $seed
 done
+train --memory expire-span
 
 memspan evaluate runs/results/Portal-v0 --figure results/portal/success-against-memory.png
 python results/publish.py runs/results results/portal Portal-v0

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Trains, evaluates and draws everything in this folder, one run after the other on one core.
+# Runs go to runs/results; a run that is there already is refused and left alone (memspan train --resume FOLDER
+# goes on with one that was interrupted).
+set -u
+train() { memspan train --run-dir runs/results --env memspan/InstructionSmall-v0 "$@" || echo "not trained: $*" >&2; }
+
+for memory in none transformer-xl expire-span; do
+    train --memory $memory
+done
+
+memspan evaluate runs/results/InstructionSmall-v0 --figure results/instruction/success-against-memory.png
+python results/publish.py runs/results results/instruction InstructionSmall-v0
+python results/curves.py results/instruction/InstructionSmall-v0 results/instruction/curves.png
