@@ -10,6 +10,14 @@ for memory in none lstm transformer-xl expire-span; do
         train --memory $memory --seed $seed
     done
 done
+# The other memories.
+for memory in gru gated-transformer-xl adaptive-span compressive infinity-former linear-attention state-space \
+    refresh-span summary-tree; do
+    train --memory $memory
+done
+for seed in 1 2; do
+    train --memory gru --seed $seed
+done
 # How much memory does success cost? Windows of other sizes, spans at other prices.
 for size in 8 16 32 64 128; do
     train --memory transformer-xl --memory.memory-size $size --name transformer-xl-m$size
