@@ -205,7 +205,7 @@ def _describe(
 
 
 def _with_new_settings(run: Evaluation) -> Evaluation:
-    """With the defaults of the settings that there have been only since: by those, runs would not differ."""
+    """With the defaults of settings that are newer than the evaluation: by those, runs do not differ."""
     config = RunConfig(env=run.env, memory=run.memory)
     try:
         plain = as_plain(replace(config, memory_kwargs=run.memory_kwargs))

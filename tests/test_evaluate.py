@@ -124,6 +124,10 @@ def test_settings_since_then_do_not_tell_runs_apart(tmp_path, run, capsys):
     assert "default" not in printed
     assert "reconstruction" not in printed
     assert "mean" in printed
+    # Nor does a memory that is not at hand any more keep its evaluations from being read.
+    told["memory"] = "gone:Memory"
+    (run / "evaluation.json").write_text(json.dumps(told))
+    assert main([str(run), "--reuse"]) == 0
 
 
 def test_folders_expand(tmp_path, run):

@@ -258,8 +258,9 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         )
 
     def _scaled_rewards(self, block: Block) -> Tensor:
-        """Rewards in units of their standard deviation over the rollout: they may be small and rare."""
-        return block.rewards / max(float(self.rollout_buffer.rewards.std()), 1e-6)
+        """Rewards in units of their root mean square over the rollout: they may be small and rare."""
+        size = float(np.sqrt(np.square(self.rollout_buffer.rewards).mean()))
+        return block.rewards / max(size, 1e-6)
 
     def _advantages(self, block: Block) -> Tensor:
         """Advantages less their mean, in units of their standard deviation, both over the rollout.

@@ -197,7 +197,8 @@ class MemoryPolicy(ActorCriticPolicy):
         losses = {}
         if self.what_comes_next is not None:
             losses["prediction"] = self.what_comes_next(memory.features, actions, x, episode_starts)
-        if self.outcome is not None and rewards is not None:
+        if self.outcome is not None:
+            assert rewards is not None
             losses["outcome"] = self.outcome(memory.features, actions, rewards, episode_starts)
         if self.what_is_seen is not None:
             losses["reconstruction"] = self.what_is_seen(x.flatten(0, 1), flat)

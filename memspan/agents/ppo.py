@@ -43,8 +43,9 @@ class MemoryPPO(MemoryAlgorithm):
             None: no target.
         prediction_coef: weight of the error of predicting the memory's next input from its features and the
             action, see `memspan.agents.prediction`; 0: it is not predicted.
-        outcome_coef: weight of the error of predicting from the same a step's reward and whether the episode
-            ends; 0: they are not predicted.
+        outcome_coef: weight of the error of predicting, from its features and the action, whether the episode
+            ends, and a step's reward (which has the value of what would have followed, where an episode is
+            cut short); 0: they are not predicted.
         reconstruction_coef: weight of the error of reading the observation off the memory's input, see
             `memspan.agents.reconstruction`; 0: nothing is read off.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.

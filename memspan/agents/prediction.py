@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 
 class _FromAction(nn.Module):
-    """Predicts from features and action.
+    """Base of what predicts from features and action.
 
     Args:
         width: D.
@@ -42,9 +42,9 @@ class _FromAction(nn.Module):
 
     def predict(self, features: Tensor, actions: Tensor) -> Tensor:
         """(T, B, D) features and (T, B, *action shape) actions -> (T, B, n_predicted)."""
-        done = preprocess_obs(actions.flatten(0, 1), self.action_space)
-        assert isinstance(done, Tensor)
-        out: Tensor = self.predictor(torch.cat([features, done.reshape(*features.shape[:2], -1)], dim=-1))
+        taken = preprocess_obs(actions.flatten(0, 1), self.action_space)
+        assert isinstance(taken, Tensor)
+        out: Tensor = self.predictor(torch.cat([features, taken.reshape(*features.shape[:2], -1)], dim=-1))
         return out
 
 

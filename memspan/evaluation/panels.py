@@ -109,7 +109,7 @@ def draw_panels(
 
 
 def _make_room(figure: Figure) -> None:
-    """Makes the figure as high as its legend at least, which would be cut off."""
+    """Makes the figure at least as high as its legend, which would be cut off otherwise."""
     inches = figure.legends[0].get_window_extent().height / figure.dpi
     width, height = figure.get_size_inches()
     figure.set_size_inches(width, max(height, inches + 2 * LEGEND_MARGIN))

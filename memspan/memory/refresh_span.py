@@ -10,7 +10,8 @@ For a memory i and a step t of the same episode at distance d = t - i, with z th
     score       g_ti   = q_t.k_i / sqrt(r) + c                    q, k: linear in z, to r dimensions
     offer       o_ti   = d + (L - d) tanh(g_ti)  where g_ti > 0   a span from birth: a share of what is left
                          d + L tanh(g_ti)        elsewhere        less than up to now
-    span at t   e_i(t) = max(e_i(t-1), o_ti)     where 0 < d < e_i(t-1) + R, else i has expired, for good
+    span at t   e_i(t) = max(e_i(t-1), o_ti)     where 0 < d < min(L, e_i(t-1) + R)
+                                                 where d >= e_i(t-1) + R, i has expired, for good
     mask        m_ti   = clip(1 + (e_i(t) - d) / R, 0, 1)         a step renews first, then reads
     penalty     e_t + sum over i of e_i(t) - e_i(t-1)             the life that is given at t
 

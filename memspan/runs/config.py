@@ -71,7 +71,7 @@ class RunConfig:
     memory_target: float | None = None
     """Effective memory down to which they count, in full from twice as much on; None: always."""
     prediction_coef: float = 0.0
-    """Weight of predicting the next observation from memory and action; 0: it is not predicted."""
+    """Weight of predicting the memory's next input from its features and the action; 0: not predicted."""
     outcome_coef: float = 0.0
     """Weight of predicting reward and episode's end from memory and action; 0: they are not predicted."""
     reconstruction_coef: float = 0.0

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains, evaluates and draws everything in this folder, one run after the other on one core.
 # Runs go to runs/results; a run that is there already is refused and left alone (memspan train --resume FOLDER
-# goes on with one that was interrupted).
+# goes on with one that was interrupted). Most runs of this folder also predicted ends: see README.md for commits.
 set -u
 train() { memspan train --run-dir runs/results --env memspan/Portal-v0 "$@" || echo "not trained: $*" >&2; }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
-#     results/probes/run.sh [recall|capacity|replace|copy|copy_window|sort ...]
+#     results/probes/run.sh [recall|recall_again|capacity|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -24,6 +24,16 @@ replace() {
     one="linear-attention,n_layers=1,n_heads=1"
     probe capacity --replace --pairs 8 16 32 --width 32 --steps 400 --test-sequences 128 --out results/probes/replace \
         --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
+}
+
+recall_again() {
+    probe recall --gaps 100 $small --out results/probes/recall-again --memory infinity-former summary-tree
+}
+
+capacity_wide() {
+    one="linear-attention,n_layers=1,n_heads=1"
+    probe capacity --pairs 32 64 128 --width 64 --steps 2000 --out results/probes/capacity-wide --memory \
+        $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
 }
 
 copy() {

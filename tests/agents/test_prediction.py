@@ -171,6 +171,29 @@ def test_outcomes_teach_to_remember() -> None:
     assert unexplained["lstm"] < 0.2 < 0.8 < unexplained["none"]
 
 
+class Wage(Echo):
+    """Pays the same at every step."""
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        observation, _, *rest = super().step(action)
+        return observation, 1.0, *rest
+
+
+def test_rewards_that_are_all_alike_have_a_size_too() -> None:
+    model = MemoryPPO(
+        "MemoryPolicy",
+        gym.vector.SyncVectorEnv([Wage] * 4),
+        memory="lstm",
+        n_steps=20,
+        outcome_coef=1.0,
+        seed=0,
+        device="cpu",
+        policy_kwargs={"width": 16},
+    )
+    model.learn(4 * 20)
+    assert model.logger.name_to_value["train/outcome_loss"] < 10
+
+
 def test_actions_are_flattened() -> None:
     space = spaces.Box(-1, 1, (2, 2), np.float32)
     assert WhatComesNext(D, space).predictor[0].in_features == D + get_flattened_obs_dim(space) == D + 4

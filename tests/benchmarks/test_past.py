@@ -1,7 +1,7 @@
 """The benchmark of what a step costs after a long past: its pieces, at sizes that tell nothing about time."""
 
+import importlib
 import json
-import math
 import sys
 from pathlib import Path
 
@@ -17,7 +17,7 @@ torch.set_num_threads(1)
 @pytest.fixture
 def past(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    module = pytest.importorskip("past")
+    module = importlib.import_module("past")
     yield module
     for name in ("past", "past_figure"):
         sys.modules.pop(name, None)
@@ -100,4 +100,3 @@ def test_a_past_that_takes_too_long_is_cut_short(past, monkeypatch):
     assert pasts("linear", 60) == [10, 100, 1000, 10_000, 60_000]
     # 1e-3 T + 1e-6 T^2 = 60.
     assert pasts("square", 60) == [10, 100, 1000, 7200]
-    assert math.isclose(1e-3 * 7262 + 1e-6 * 7262**2, 60, rel_tol=1e-3)

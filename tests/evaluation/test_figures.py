@@ -94,6 +94,14 @@ def test_many_tasks_and_memories(tmp_path, make_evaluation):
     save_figure(success_by_length(runs), tmp_path / "lengths")
 
 
+def test_no_legend_is_cut_off(make_evaluation):
+    for n in 1, 40:
+        figure = success_against_memory([make_evaluation(f"memory-{i}", 0.5, 1.0 + i) for i in range(n)])
+        box = figure.legends[0].get_window_extent()
+        assert box.y0 >= 0
+        assert box.y1 <= figure.get_window_extent().y1
+
+
 def test_chance(make_evaluation):
     def legend(env, chance=None, **settings):
         figure = success_against_memory([make_evaluation(env=env, **settings)], chance)
