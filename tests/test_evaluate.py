@@ -66,7 +66,7 @@ def test_end_to_end(tmp_path, run, capsys):
     assert sum(bucket["episodes"] for bucket in told["success_by_length"]) == 30
     assert {bucket["low"] for bucket in told["success_by_length"]} <= {3, 4, 5}
     assert told["env_kwargs"] == {"max_length": 5}
-    assert told["memory_kwargs"]["position_values"] == 1
+    assert told["memory_kwargs"]["n_layers"] == 1
     assert told["settings"]["learning_rate"] == 3e-4
     assert told["settings"].keys().isdisjoint({"run_dir", "device", "memory"})
     assert (told["deterministic"], told["evaluation_seed"], told["checkpoint"]) == (False, 1_000_000, "last")
