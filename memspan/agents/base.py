@@ -47,9 +47,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         memory_loss_coef: float | Schedule,
         memory_loss_gate: float | None,
         memory_target: float | None,
-        prediction_coef: float,
-        outcome_coef: float,
-        reconstruction_coef: float,
+        auxiliary_coefs: dict[str, float],
         normalize_advantage: bool,
         min_advantage_std: float,
         _init_setup_model: bool = True,
@@ -64,16 +62,10 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             raise ValueError(f"memory_loss_gate={memory_loss_gate!r}: must be at least 0 and below 1")
         if memory_target is not None and not memory_target > 0:
             raise ValueError(f"memory_target={memory_target!r}: must be above 0")
-        for name, value in (
-            ("prediction_coef", prediction_coef),
-            ("outcome_coef", outcome_coef),
-            ("reconstruction_coef", reconstruction_coef),
-        ):
+        for task, value in auxiliary_coefs.items():
             if not value >= 0:
-                raise ValueError(f"{name}={value!r}: must be at least 0")
-        self.prediction_coef = prediction_coef
-        self.outcome_coef = outcome_coef
-        self.reconstruction_coef = reconstruction_coef
+                raise ValueError(f"{task}_coef={value!r}: must be at least 0")
+        self.auxiliary_coefs = auxiliary_coefs
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
         self.memory_target = memory_target
@@ -101,9 +93,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             own_kwargs,
             memory=self.memory,
             memory_kwargs=self.memory_kwargs,
-            predict_next=self.prediction_coef > 0,
-            predict_outcome=self.outcome_coef > 0,
-            reconstruct=self.reconstruction_coef > 0,
+            auxiliary_tasks=[task for task, value in self.auxiliary_coefs.items() if value > 0],
         )
         try:
             super()._setup_model()
@@ -254,13 +244,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _evaluate(self, block: Block) -> Evaluated:
         return self.policy.evaluate_block(
-            block.observations, block.actions, block.state, block.episode_starts, self._scaled_rewards(block)
+            block.observations, block.actions, block.state, block.episode_starts, block.rewards
         )
-
-    def _scaled_rewards(self, block: Block) -> Tensor:
-        """Rewards in units of their root mean square over the rollout: they may be small and rare."""
-        size = float(np.sqrt(np.square(self.rollout_buffer.rewards).mean()))
-        return block.rewards / max(size, 1e-6)
 
     def _advantages(self, block: Block) -> Tensor:
         """Advantages less their mean, in units of their standard deviation, both over the rollout.
@@ -298,12 +283,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _auxiliary_loss(self, evaluated: Evaluated) -> Tensor:
         """What is learnt beside acting, each by its coefficient."""
-        coefs = {
-            "prediction": self.prediction_coef,
-            "outcome": self.outcome_coef,
-            "reconstruction": self.reconstruction_coef,
-        }
-        losses = [coefs[name] * value for name, value in evaluated.auxiliary_losses.items()]
+        losses = [self.auxiliary_coefs[task] * value for task, value in evaluated.auxiliary_losses.items()]
         return torch.stack(losses).sum() if losses else evaluated.values.new_zeros(())
 
     def _entropy_loss(self, evaluated: Evaluated) -> Tensor:

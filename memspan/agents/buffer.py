@@ -21,7 +21,8 @@ class Block(NamedTuple):
     actions: Tensor
     """(T, B, *action shape)."""
     rewards: Tensor
-    """(T, B), as all that follow. The last of an episode cut short has what would have followed."""
+    """(T, B), as all that follow. In units of their root mean square over the rollout: they may be small and
+    rare. The last of an episode cut short has what would have followed."""
     values: Tensor
     log_probs: Tensor
     advantages: Tensor
@@ -43,16 +44,17 @@ class MemoryRolloutBuffer(RolloutBuffer):
         """Yields every environment once, in `n_minibatches` sets drawn anew at each call."""
         if not self.full:
             raise RuntimeError("the rollout is not complete")
+        reward_size = max(float(np.sqrt(np.square(self.rewards).mean())), 1e-6)
         for rows in np.array_split(torch.randperm(self.n_envs).numpy(), n_minibatches):
-            yield self._block(np.sort(rows))
+            yield self._block(np.sort(rows), reward_size)
 
-    def _block(self, rows: np.ndarray) -> Block:
+    def _block(self, rows: np.ndarray, reward_size: float) -> Block:
         # As SB3 does it: distributions of every action space take floats.
         actions = self.to_torch(self.actions[:, rows].astype(np.float32, copy=False), copy=False)
         return Block(
             observations=self._observations(rows),
             actions=actions.squeeze(-1) if self.action_space.shape == () else actions,
-            rewards=self.to_torch(self.rewards[:, rows], copy=False),
+            rewards=self.to_torch(self.rewards[:, rows] / reward_size, copy=False),
             values=self.to_torch(self.values[:, rows], copy=False),
             log_probs=self.to_torch(self.log_probs[:, rows], copy=False),
             advantages=self.to_torch(self.advantages[:, rows], copy=False),

@@ -85,6 +85,42 @@ class DifferenceExtractor(BaseFeaturesExtractor):
         return usual
 
 
+class OneHotSymbols(nn.Module):
+    """MiniGrid's symbols one-hot: of each cell object, colour and state, cells one after the other.
+
+    Args:
+        space: (V, V, 3) or (3, V, V) uint8, see `is_symbolic`.
+
+    Raises:
+        ValueError: the space holds no symbols.
+    """
+
+    columns: Tensor
+    last: Tensor
+
+    def __init__(self, space: spaces.Space) -> None:
+        if not is_symbolic(space):
+            raise ValueError(f"observation_space={space}: must be (V, V, 3) uint8 symbols")
+        super().__init__()
+        n_cells = get_flattened_obs_dim(space) // len(N_SYMBOLS)
+        # Column of symbol 0 of each cell and channel.
+        per_cell = torch.tensor([0, *N_SYMBOLS[:-1]]).cumsum(0)
+        cells = torch.arange(n_cells)[:, None] * sum(N_SYMBOLS)
+        self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
+        self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
+        self.n_columns = n_cells * sum(N_SYMBOLS)
+        assert space.shape is not None
+        self.turned = space.shape[-1] != len(N_SYMBOLS)
+
+    def forward(self, symbols: Tensor) -> Tensor:
+        """(B, V, V, 3) or (B, 3, V, V) -> (B, n_columns)."""
+        if self.turned:
+            symbols = symbols.permute(0, 2, 3, 1)
+        index = torch.minimum(symbols.flatten(1).long(), self.last) + self.columns
+        one_hot = torch.zeros(len(index), self.n_columns, device=index.device)
+        return one_hot.scatter_(1, index, 1.0)
+
+
 class SymbolExtractor(DifferenceExtractor):
     """Embeds object, colour and state of each cell and adds up what differs from the average picture.
 
@@ -99,34 +135,17 @@ class SymbolExtractor(DifferenceExtractor):
         ValueError: the space holds no symbols.
     """
 
-    columns: Tensor
-    last: Tensor
-
     def __init__(self, observation_space: gym.Space, features_dim: int = 64) -> None:
-        if not is_symbolic(observation_space):
-            raise ValueError(f"observation_space={observation_space}: must be (V, V, 3) uint8 symbols")
         super().__init__(observation_space, features_dim)
-        n_cells = get_flattened_obs_dim(observation_space) // len(N_SYMBOLS)
-        # Column of symbol 0 of each cell and channel; cells one after the other.
-        per_cell = torch.tensor([0, *N_SYMBOLS[:-1]]).cumsum(0)
-        cells = torch.arange(n_cells)[:, None] * sum(N_SYMBOLS)
-        self.register_buffer("columns", (cells + per_cell).flatten(), persistent=False)
-        self.register_buffer("last", torch.tensor(N_SYMBOLS).repeat(n_cells) - 1, persistent=False)
-        n_columns = n_cells * sum(N_SYMBOLS)
-        self._register_average(n_columns)
-        self.linear = nn.Linear(n_columns, features_dim)
+        self.one_hot = OneHotSymbols(observation_space)
+        self._register_average(self.one_hot.n_columns)
+        self.linear = nn.Linear(self.one_hot.n_columns, features_dim)
         nn.init.normal_(self.linear.weight)  # as torch's embeddings
         nn.init.zeros_(self.linear.bias)
-        assert observation_space.shape is not None
-        self.turned = observation_space.shape[-1] != len(N_SYMBOLS)
 
     def forward(self, observations: Tensor) -> Tensor:
         """(B, V, V, 3) or (B, 3, V, V) symbols -> (B, features_dim)."""
-        if self.turned:
-            observations = observations.permute(0, 2, 3, 1)
-        index = torch.minimum(observations.flatten(1).long(), self.last) + self.columns
-        one_hot = torch.zeros(len(index), self.linear.in_features, device=index.device)
-        one_hot.scatter_(1, index, 1.0)
+        one_hot = self.one_hot(observations)
         out: Tensor = self.linear(one_hot - self._usual(lambda: one_hot.mean(0))).relu()
         return out
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +13,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from torch import Tensor, nn
 
+from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
-from memspan.agents.prediction import Outcome, WhatComesNext
-from memspan.agents.reconstruction import WhatIsSeen
 from memspan.memory import MemoryOutput, State, clone_state, make_memory
 
 
@@ -41,7 +41,7 @@ class Evaluated(NamedTuple):
     """(T, B), or None where the distribution has no closed form."""
     memory: MemoryOutput
     auxiliary_losses: dict[str, Tensor]
-    """Means over the block of what is learnt beside acting: `prediction`, `outcome`, `reconstruction`."""
+    """Task -> mean over the block, see `memspan.agents.auxiliary`."""
 
 
 class MemoryPolicy(ActorCriticPolicy):
@@ -59,11 +59,8 @@ class MemoryPolicy(ActorCriticPolicy):
             actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
             chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
-        predict_next: learn to predict what comes next, see `memspan.agents.prediction`; `prediction_coef` of
-            the agent sets it.
-        predict_outcome: learn to predict rewards and ends, see there; set by `outcome_coef`.
-        reconstruct: learn to read observations off the memory's inputs, see `memspan.agents.reconstruction`;
-            set by `reconstruction_coef`.
+        auxiliary_tasks: what to learn beside acting, see `memspan.agents.auxiliary`; the agent's coefficients
+            set it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
             betas (0.9, 0.99).
     """
@@ -79,9 +76,7 @@ class MemoryPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
-        predict_next: bool = False,
-        predict_outcome: bool = False,
-        reconstruct: bool = False,
+        auxiliary_tasks: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
         if kwargs.get("use_sde"):
@@ -96,9 +91,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width
         self.first_preference = first_preference
-        self.predict_next = predict_next
-        self.predict_outcome = predict_outcome
-        self.reconstruct = reconstruct
+        self.auxiliary_tasks = list(auxiliary_tasks)
         super().__init__(
             observation_space,
             action_space,
@@ -117,9 +110,9 @@ class MemoryPolicy(ActorCriticPolicy):
             assert isinstance(self.action_net, nn.Linear)
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
-        self.what_comes_next = WhatComesNext(self.width, self.action_space) if self.predict_next else None
-        self.outcome = Outcome(self.width, self.action_space) if self.predict_outcome else None
-        self.what_is_seen = WhatIsSeen(self.width, self.observation_space) if self.reconstruct else None
+        self.auxiliary = AuxiliaryTasks(
+            self.auxiliary_tasks, self.width, self.observation_space, self.action_space
+        )
         paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
         groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
         for group in memory.parameter_groups():
@@ -136,9 +129,7 @@ class MemoryPolicy(ActorCriticPolicy):
             memory_kwargs=self.memory_kwargs,
             width=self.width,
             first_preference=self.first_preference,
-            predict_next=self.predict_next,
-            predict_outcome=self.predict_outcome,
-            reconstruct=self.reconstruct,
+            auxiliary_tasks=self.auxiliary_tasks,
         )
         return data
 
@@ -194,20 +185,12 @@ class MemoryPolicy(ActorCriticPolicy):
         distribution = self._get_action_dist_from_latent(latent_pi)
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
         entropy = distribution.entropy()
-        losses = {}
-        if self.what_comes_next is not None:
-            losses["prediction"] = self.what_comes_next(memory.features, actions, x, episode_starts)
-        if self.outcome is not None:
-            assert rewards is not None
-            losses["outcome"] = self.outcome(memory.features, actions, rewards, episode_starts)
-        if self.what_is_seen is not None:
-            losses["reconstruction"] = self.what_is_seen(x.flatten(0, 1), flat)
         return Evaluated(
             self.value_net(latent_vf).view(n_steps, n_rows),
             log_probs,
             None if entropy is None else entropy.view(n_steps, n_rows),
             memory,
-            losses,
+            self.auxiliary(memory.features, actions, x, flat, rewards, episode_starts),
         )
 
     # SB3's interface -----------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, prepro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspan.agents.features import N_SYMBOLS, is_picture, is_sentence, is_symbolic
+from memspan.agents.features import OneHotSymbols, is_picture, is_sentence, is_symbolic
 
 WHOLE = "observation"
 
@@ -43,7 +43,11 @@ class WhatIsSeen(nn.Module):
         for part in self.parts.values():
             if is_picture(part):
                 raise ValueError(f"reconstruction_coef: must be 0 where pictures are observed, as in {part}")
-        self.sizes = [_length(part) for part in self.parts.values()]
+        symbols = {key: OneHotSymbols(part) for key, part in self.parts.items() if is_symbolic(part)}
+        self.one_hot = nn.ModuleDict(symbols)
+        self.sizes = [
+            symbols[key].n_columns if key in symbols else _length(part) for key, part in self.parts.items()
+        ]
         self.decoder = nn.Linear(width, sum(self.sizes))
 
     def forward(self, x: Tensor, observations: Tensor | Mapping[str, Tensor]) -> Tensor:
@@ -60,8 +64,8 @@ class WhatIsSeen(nn.Module):
         told = {WHOLE: observations} if isinstance(observations, Tensor) else observations
         loss, decoded = x.new_zeros(()), self.decoder(x).split(self.sizes, dim=1)
         for (key, part), read in zip(self.parts.items(), decoded, strict=True):
-            said = _as_floats(told[key], part)
-            if isinstance(part, spaces.Box) and not is_symbolic(part):
+            said = self.one_hot[key](told[key]) if key in self.one_hot else _as_floats(told[key], part)
+            if isinstance(part, spaces.Box) and key not in self.one_hot:
                 errors = F.mse_loss(read, said, reduction="none")
             else:
                 errors = F.binary_cross_entropy_with_logits(read, said, reduction="none")
@@ -70,11 +74,7 @@ class WhatIsSeen(nn.Module):
 
 
 def _length(space: spaces.Space) -> int:
-    if is_sentence(space):
-        return int(space.nvec[0])  # type: ignore[attr-defined]
-    if is_symbolic(space):
-        return get_flattened_obs_dim(space) // len(N_SYMBOLS) * sum(N_SYMBOLS)
-    return get_flattened_obs_dim(space)
+    return int(space.nvec[0]) if is_sentence(space) else get_flattened_obs_dim(space)  # type: ignore[attr-defined]
 
 
 def _as_floats(observations: Tensor, space: spaces.Space) -> Tensor:
@@ -82,11 +82,6 @@ def _as_floats(observations: Tensor, space: spaces.Space) -> Tensor:
     if is_sentence(space):
         words = torch.zeros(len(observations), _length(space), device=observations.device)
         return words.scatter_(1, observations.long(), 1.0)
-    if is_symbolic(space):
-        cells = observations if observations.shape[-1] == len(N_SYMBOLS) else observations.permute(0, 2, 3, 1)
-        cells = cells.flatten(1, 2).long()
-        channels = [F.one_hot(cells[..., channel].clamp(max=n - 1), n) for channel, n in enumerate(N_SYMBOLS)]
-        return torch.cat(channels, dim=-1).flatten(1).float()
     floats = preprocess_obs(observations, space)
     assert isinstance(floats, Tensor)
     return floats.flatten(1)

@@ -13,7 +13,7 @@ from memspan.memory.base import MemoryConfig
 
 @dataclass(frozen=True)
 class TransformerConfig(MemoryConfig):
-    """Settings that all slot Transformers share."""
+    """Settings that all Transformers share."""
 
     n_layers: int = 2
     """Attention layers, each with a cache of its own."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from toys import ACTIONS, corridors
 
 from memspan.agents import MemoryPPO
+from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.prediction import Outcome, WhatComesNext
 
 T, B, D = 7, 3, 8
@@ -80,13 +81,13 @@ def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
         "policy_kwargs": {"width": 16},
     }
     plain = MemoryPPO("MemoryPolicy", corridors(4), **settings)
-    assert plain.policy.what_comes_next is None
-    assert plain.policy.outcome is None
+    assert not list(plain.policy.auxiliary.parameters())
     model = MemoryPPO(
         "MemoryPolicy", corridors(4), prediction_coef=0.5, outcome_coef=0.25, seed=0, **settings
     )
-    assert model.policy.what_comes_next is not None
-    assert model.policy.outcome is not None
+    assert model.policy.auxiliary.prediction is not None
+    assert model.policy.auxiliary.outcome is not None
+    assert model.policy.auxiliary.reconstruction is None
     others = {name for name, _ in model.policy.named_parameters()} - {
         name for name, _ in plain.policy.named_parameters()
     }
@@ -94,7 +95,7 @@ def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
     model.learn(64)
     model.save(tmp_path / "model.zip")
     loaded = MemoryPPO.load(tmp_path / "model.zip", device="cpu")
-    assert (loaded.prediction_coef, loaded.outcome_coef) == (0.5, 0.25)
+    assert loaded.auxiliary_coefs == {"prediction": 0.5, "outcome": 0.25, "reconstruction": 0.0}
     for name, value in model.policy.state_dict().items():
         torch.testing.assert_close(loaded.policy.state_dict()[name], value)
     with pytest.raises(ValueError, match=r"^prediction_coef=-1: must be at least 0$"):
@@ -121,24 +122,33 @@ class Echo(gym.Env[Any, Any]):
         return self.sign if self.time == 4 and action else silence, 0.0, self.time == 5, False, {}
 
 
-def test_it_teaches_to_remember() -> None:
+def test_unknown_tasks_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"^auxiliary_tasks=\['next'\]: must be among prediction, outcome"):
+        AuxiliaryTasks(["next"], D, spaces.Discrete(2), spaces.Discrete(2))
+
+
+def last_loss(env: type[gym.Env[Any, Any]], loss: str, n_rollouts: int, **settings: Any) -> float:
+    """After so many rollouts of 16 environments."""
+    model = MemoryPPO(
+        "MemoryPolicy",
+        gym.vector.SyncVectorEnv([env] * 16),
+        n_steps=20,
+        learning_rate=3e-3,
+        seed=0,
+        device="cpu",
+        policy_kwargs={"width": 16},
+        **settings,
+    )
+    model.learn(n_rollouts * 16 * 20)
+    return model.logger.name_to_value[f"train/{loss}_loss"]
+
+
+def test_next_inputs_teach_to_remember() -> None:
     """Without any reward: what the action brings is predicted by those who know the sign."""
-    errors = {}
-    for memory in "none", "lstm":
-        model = MemoryPPO(
-            "MemoryPolicy",
-            gym.vector.SyncVectorEnv([Echo] * 16),
-            memory=memory,
-            n_steps=20,
-            learning_rate=3e-3,
-            prediction_coef=1.0,
-            seed=0,
-            device="cpu",
-            policy_kwargs={"width": 16},
-        )
-        model.learn(30 * 16 * 20)
-        errors[memory] = model.logger.name_to_value["train/prediction_loss"]
-    assert errors["lstm"] < 0.005 < 0.02 < errors["none"]
+    none, lstm = (
+        last_loss(Echo, "prediction", 30, memory=memory, prediction_coef=1.0) for memory in ("none", "lstm")
+    )
+    assert lstm < 0.005 < 0.02 < none
 
 
 class Whisper(Echo):
@@ -152,46 +162,22 @@ class Whisper(Echo):
 
 def test_outcomes_teach_to_remember() -> None:
     """However little is paid."""
-    unexplained = {}
-    for memory in "none", "lstm":
-        model = MemoryPPO(
-            "MemoryPolicy",
-            gym.vector.SyncVectorEnv([Whisper] * 16),
-            memory=memory,
-            n_steps=20,
-            learning_rate=3e-3,
-            ent_coef=1.0,
-            outcome_coef=1.0,
-            seed=0,
-            device="cpu",
-            policy_kwargs={"width": 16},
-        )
-        model.learn(80 * 16 * 20)
-        unexplained[memory] = model.logger.name_to_value["train/outcome_loss"]
-    assert unexplained["lstm"] < 0.2 < 0.8 < unexplained["none"]
+    none, lstm = (
+        last_loss(Whisper, "outcome", 80, memory=memory, outcome_coef=1.0, ent_coef=1.0)
+        for memory in ("none", "lstm")
+    )
+    assert lstm < 0.2 < 0.8 < none
 
 
 class Wage(Echo):
-    """Pays the same at every step."""
+    """Pays the same at every step and never ends."""
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        observation, _, *rest = super().step(action)
-        return observation, 1.0, *rest
+        return self.sign, 1.0, False, False, {}
 
 
 def test_rewards_that_are_all_alike_have_a_size_too() -> None:
-    model = MemoryPPO(
-        "MemoryPolicy",
-        gym.vector.SyncVectorEnv([Wage] * 4),
-        memory="lstm",
-        n_steps=20,
-        outcome_coef=1.0,
-        seed=0,
-        device="cpu",
-        policy_kwargs={"width": 16},
-    )
-    model.learn(4 * 20)
-    assert model.logger.name_to_value["train/outcome_loss"] < 10
+    assert last_loss(Wage, "outcome", 1, memory="lstm", outcome_coef=1.0) < 10
 
 
 def test_actions_are_flattened() -> None:

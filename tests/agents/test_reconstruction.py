@@ -125,13 +125,13 @@ def settings(**others: Any) -> dict[str, Any]:
 
 def test_off_by_default_and_saved_when_on(tmp_path: Path) -> None:
     plain = MemoryPPO("MemoryPolicy", corridors(4), **settings())
-    assert plain.policy.what_is_seen is None
+    assert plain.policy.auxiliary.reconstruction is None
     model = MemoryPPO("MemoryPolicy", corridors(4), reconstruction_coef=0.5, seed=0, **settings())
-    assert model.policy.what_is_seen is not None
+    assert model.policy.auxiliary.reconstruction is not None
     model.learn(64)
     model.save(tmp_path / "model.zip")
     loaded = MemoryPPO.load(tmp_path / "model.zip", device="cpu")
-    assert loaded.reconstruction_coef == 0.5
+    assert loaded.auxiliary_coefs["reconstruction"] == 0.5
     for name, value in model.policy.state_dict().items():
         torch.testing.assert_close(loaded.policy.state_dict()[name], value)
     with pytest.raises(ValueError, match=r"^reconstruction_coef=-1: must be at least 0$"):
