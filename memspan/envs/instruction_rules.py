@@ -27,15 +27,15 @@ class InstructionParameters:
 
     num_instructions: int = 3
     """Instructions in an episode."""
-    num_verbs: int = 6
+    num_verbs: int = 4
     """Verbs in use: the first of the list."""
-    num_objects: int = 6
+    num_objects: int = 4
     """Objects in use: the first of the list."""
     num_characters: int = 4
     """Characters in use: the first of the list."""
     min_gap: int = 1
     """Shortest time from receiving an instruction to receiving the next."""
-    max_gap: int = 12
+    max_gap: int = 40
     """Longest such time, and the latest step at which the first instruction comes."""
     min_delay: int = 10
     """Shortest time from receiving an instruction to executing it."""

@@ -78,7 +78,7 @@ class ScriptedInstructionPolicy:
         horizon: steps; None never forgets.
     """
 
-    def __init__(self, num_objects: int = 6, horizon: int | None = None) -> None:
+    def __init__(self, num_objects: int = 4, horizon: int | None = None) -> None:
         self.num_objects = num_objects
         self.horizon = horizon
         self.now = 0
