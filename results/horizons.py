@@ -54,7 +54,7 @@ def instruction(horizon: int) -> tuple[VectorEngine, Act]:
 TASKS: dict[str, tuple[Callable[[int], tuple[VectorEngine, Act]], list[int], float]] = {
     "Corridor-v0": (corridor, [0, *range(10, 211, 10)], 0.5),
     "Portal-v0": (portal, [0, 4, 7, 10, 13, 16, 19, 22, 25, 28, 40], 0.0065),
-    "Instruction-v0": (instruction, [0, *range(5, 61, 5)], 1 / 36**3),
+    "Instruction-v0": (instruction, [0, *range(5, 61, 5)], 1 / 16**3),
 }
 """Task -> how to play it, horizons, best success without memory."""
 

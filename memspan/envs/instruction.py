@@ -64,7 +64,7 @@ class InstructionEnv(InstructionTask, HasWindow, gym.Env[npt.NDArray[np.int64], 
 
     - `memspan/Instruction-v0`: delays of 10 to 40 steps.
     - `memspan/InstructionSmall-v0`: two instructions, verbs and objects; delays and gaps of 1 to 20 steps.
-    - `memspan/InstructionLong-v0`: delays of 60 to 120 steps, about 1,000 words.
+    - `memspan/InstructionLong-v0`: delays of 70 to 120 steps, about 1,000 words.
 
     Args:
         render_mode: None, "human", "rgb_array" or "ansi".

@@ -40,7 +40,7 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
     "memspan/PortalLabelled-v0": {**_PORTAL, "kwargs": {"num_rooms": 10, "room_labels": True}},
     "memspan/Instruction-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 10, "max_delay": 40}},
     "memspan/InstructionSmall-v0": {**_INSTRUCTION, "kwargs": _SMALL_INSTRUCTION},
-    "memspan/InstructionLong-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 60, "max_delay": 120}},
+    "memspan/InstructionLong-v0": {**_INSTRUCTION, "kwargs": {"min_delay": 70, "max_delay": 120}},
 }
 """Every id and what `gymnasium.register` is told about it."""
 

@@ -25,9 +25,9 @@ CHANCE = {
     "memspan/Portal-v0": 0.0065,
     "memspan/PortalLong-v0": 0.0,
     "memspan/PortalLabelled-v0": 0.0065,
-    "memspan/Instruction-v0": 0.0,
+    "memspan/Instruction-v0": 1 / 16**3,
     "memspan/InstructionSmall-v0": 1 / 16,
-    "memspan/InstructionLong-v0": 0.0,
+    "memspan/InstructionLong-v0": 1 / 16**3,
 }
 """Best success rate of an agent without memory, where it is known: with the settings as registered."""
 

@@ -101,10 +101,10 @@ def test_reset_mask_leaves_the_others_alone() -> None:
 
 def test_options_fix_one_episode() -> None:
     engine = InstructionVectorEnv(3, num_instructions=2)
-    asked = np.array([[1, 2], [36, 5], [7, 7]])
+    asked = np.array([[1, 2], [16, 5], [7, 7]])
     for options, expected in (
         ({"instructions": asked}, asked),
-        ({"instructions": [("clean", "lamp"), ("weigh", "ladder")]}, np.array([[1, 36]] * 3)),
+        ({"instructions": [("clean", "lamp"), ("mend", "basket")]}, np.array([[1, 16]] * 3)),
     ):
         engine.reset(seed=1, options=options)
         np.testing.assert_array_equal(engine.get_state()["instructions"], expected)
@@ -125,7 +125,7 @@ def test_options_fix_one_episode() -> None:
     ("kwargs", "message"),
     [
         ({"options": {"instructions": [[1, 2, 3]] * 2}}, r"options\['instructions'\] must be 3 pairs of one"),
-        ({"options": {"instructions": [[1, 2, 37]] * 3}}, r"or 3 actions from 1 to 36, got \[\[1, 2, 37\]"),
+        ({"options": {"instructions": [[1, 2, 17]] * 3}}, r"or 3 actions from 1 to 16, got \[\[1, 2, 17\]"),
     ],
 )
 def test_wrong_reset_changes_nothing(kwargs: dict[str, Any], message: str) -> None:

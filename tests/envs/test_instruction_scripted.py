@@ -12,7 +12,7 @@ from memspan.envs.instruction_grammar import Kind
 register_envs()
 
 
-def success(episodes: int, horizon: int | None = None, num_objects: int = 6, **kwargs: Any) -> float:
+def success(episodes: int, horizon: int | None = None, num_objects: int = 4, **kwargs: Any) -> float:
     num_envs = 1000
     envs = InstructionVectorEnv(num_envs, num_objects=num_objects, **kwargs)
     policy = ScriptedInstructionPolicy(num_objects, horizon)

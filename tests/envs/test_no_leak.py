@@ -53,7 +53,7 @@ def portal() -> tuple[Array, Array]:
 
 def instruction() -> tuple[Array, Array]:
     """The action that is called for when the moment has come."""
-    engine = InstructionVectorEnv(1000, num_verbs=2, num_objects=2, min_delay=2, max_delay=9)
+    engine = InstructionVectorEnv(1000, num_verbs=2, num_objects=2, max_gap=12, min_delay=2, max_delay=9)
     obs, _ = engine.reset(seed=1)
     seen, answers = [], []
     for _ in range(250):
