@@ -6,7 +6,7 @@ import torch
 
 from memspan import cli
 from memspan.memory import MEMORIES
-from memspan.probes import PROBES, Training
+from memspan.probes import PROBES, ProbeResults, Result, Training
 from memspan.show.probe_figure import draw_probe
 
 torch.set_num_threads(1)
@@ -175,21 +175,33 @@ def test_help_says_something_of_every_option(name, capsys):
         assert len(text) > 2, flag
 
 
-def test_the_figure_names_every_line_and_chance(tmp_path):
-    from memspan.probes import ProbeResults, Result
-
+def found_at(*entrants: tuple[str, str]) -> ProbeResults:
     results = [
         Result(memory, label, size, 0.5, [0.5], 1, False, {}, 1.0, 1.0, 1, {}, 0.0, (0.4, 0.6))
-        for memory, label in (("lstm", ""), ("lstm", "units=4"), ("module:Mine", ""))
+        for memory, label in entrants
         for size in (10, 100)
     ]
     training = dataclasses.asdict(Training())
-    found = ProbeResults(
+    return ProbeResults(
         "recall", "accuracy", 0.125, "gaps", "gap (steps)", {"seed": 0}, training, "", results
     )
+
+
+def test_the_figure_names_every_line_and_chance():
+    found = found_at(("lstm", ""), ("lstm", "units=4"), ("module:Mine", ""))
     (axes,) = draw_probe(found).axes
     assert {text.get_text() for text in axes.texts} == {"lstm", "lstm, units=4", "Mine", "chance (0.125)"}
     colours = [line.get_color() for line in axes.get_lines()]
     assert len(set(colours)) == 4
     with pytest.raises(ValueError, match="results=\\[\\]"):
         draw_probe(dataclasses.replace(found, results=[]))
+
+
+def test_what_all_of_a_memory_share_is_said_once():
+    found = found_at(("lstm", "units=4, depth=2"), ("lstm", "units=8, depth=2"), ("module:Mine", "size=3"))
+    figure = draw_probe(found)
+    names = {text.get_text() for text in figure.axes[0].texts}
+    assert names == {"lstm, units=4", "lstm, units=8", "Mine, size=3", "chance (0.125)"}
+    (caption,) = (text.get_text() for text in figure.texts)
+    assert caption.startswith("Every lstm with depth=2.\nBands")
+    assert "Every" not in draw_probe(found_at(("lstm", "units=4"), ("gru", "units=4"))).texts[0].get_text()

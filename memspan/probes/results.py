@@ -63,6 +63,23 @@ class ProbeResults:
         """Those that there are results of, rising."""
         return sorted({result.size for result in self.results})
 
+    def shared_settings(self) -> dict[str, list[str]]:
+        """Memory -> settings that all its entrants were given, for memories that are there more than once."""
+        given: dict[str, list[list[str]]] = {}
+        for memory, label in dict.fromkeys((one.memory, one.label) for one in self.results):
+            given.setdefault(memory, []).append(label.split(", ") if label else [])
+        return {
+            memory: [setting for setting in labels[0] if all(setting in label for label in labels)]
+            for memory, labels in given.items()
+            if len(labels) > 1
+        }
+
+    def name(self, result: Result) -> str:
+        """The memory, without its module, and those of its settings that its other entrants do not share."""
+        shared = self.shared_settings().get(result.memory, [])
+        own = [setting for setting in result.label.split(", ") if setting and setting not in shared]
+        return ", ".join([result.memory.rpartition(":")[2], *own])
+
     def save(self, folder: Path) -> Path:
         """Writes `results.json`, whole or not at all."""
         plain = dataclasses.asdict(self)

@@ -32,15 +32,17 @@ def draw_probe(found: ProbeResults) -> Figure:
     lines: dict[tuple[str, str], list[Result]] = {}
     for result in found.results:
         lines.setdefault((result.memory, result.label), []).append(result)
-    names = {line: ", ".join(filter(None, (line[0].rpartition(":")[2], line[1]))) for line in lines}
+    names = {line: found.name(results[0]) for line, results in lines.items()}
     chance = f"chance ({found.chance:g})"
     panel_width, panel_height = PANEL_SIZE[0] - 1, max(PANEL_SIZE[1] - 1.3, LINE_HEIGHT * (len(lines) + 2))
     width = 0.75 + panel_width + 0.4 + CHARACTER * max(map(len, [*names.values(), chance]))
-    height = panel_height + 1.4
+    caption = _caption(found)
+    foot = 0.65 + LINE_HEIGHT * len(caption.splitlines())
+    height = panel_height + foot + 0.45
     with mpl.rc_context(STYLE):
         figure = Figure((width, height))
         FigureCanvasAgg(figure)
-        frame = (0.75 / width, 0.95 / height, panel_width / width, panel_height / height)
+        frame = (0.75 / width, foot / height, panel_width / width, panel_height / height)
         axes = figure.add_axes(frame)
         _scales(axes, found)
         ends: list[tuple[float, float, str, str]] = []
@@ -74,7 +76,7 @@ def draw_probe(found: ProbeResults) -> Figure:
         ends.append((axes.get_xlim()[1], found.chance, chance, GREY))
         name_ends(axes, ends, LINE_HEIGHT / panel_height)
         axes.set_title(_title(found), loc="left", pad=12)
-        figure.text(0.01, 0.1 / height, _caption(found), fontsize=8.5, color=GREY)
+        figure.text(0.01, 0.1 / height, caption, fontsize=8.5, color=GREY)
     return figure
 
 
@@ -101,7 +103,12 @@ def _title(found: ProbeResults) -> str:
 
 def _caption(found: ProbeResults) -> str:
     training = found.training
-    return (
+    shared = [
+        f"Every {memory.rpartition(':')[2]} with {', '.join(settings)}.\n"
+        for memory, settings in found.shared_settings().items()
+        if settings
+    ]
+    return "".join(shared) + (
         f"Bands: 95 % intervals, {training['test_sequences']} sequences each.\n"
         f"Learnt from at most {training['steps']} batches of {training['batch_size']} sequences, "
         f"in blocks of {training['block_size']} steps; width {training['width']}."

@@ -17,7 +17,7 @@ capacity() {
     one="linear-attention,n_layers=1,n_heads=1"
     probe capacity --pairs 16 32 64 --width 32 --steps 400 --test-sequences 128 --out results/probes/capacity --memory \
         $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=favor \
-        $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
+        $one,update_rule=sum,feature_map=dpfp,nu={1,2,3} transformer-xl,n_layers=1,n_heads=1 lstm
 }
 
 replace() {
@@ -32,8 +32,9 @@ recall_again() {
 
 capacity_wide() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 32 64 128 --width 64 --steps 2000 --out results/probes/capacity-wide --memory \
-        $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
+    probe capacity --pairs 32 64 128 --width 64 --steps 1000 --test-sequences 128 --out results/probes/capacity-wide \
+        --memory $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=dpfp,nu={1,2} lstm \
+        transformer-xl,n_layers=1,n_heads=1
 }
 
 copy() {
