@@ -46,7 +46,7 @@ $(DEMO)/%.trained: $(INSTALLED)
 DEMO_FLAGS_none := --total-timesteps 150000
 DEMO_FLAGS_lstm := --total-timesteps 400000 --n-steps 64 --memory.longest-dependency 20
 DEMO_FLAGS_transformer-xl := --total-timesteps 300000 --n-steps 64 --memory.memory-size 20
-DEMO_FLAGS_expire-span := --total-timesteps 500000 --n-steps 64 --memory.max-span 28 --memory.ramp 4 --memory-target 5
+DEMO_FLAGS_expire-span := --total-timesteps 500000 --n-steps 64 --memory.max-span 28 --memory.ramp 4 --memory-target 3
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest -n 2 --dist worksteal
