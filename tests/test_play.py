@@ -223,6 +223,7 @@ def test_a_line_is_typed() -> None:
     def press(*keys: str):
         return [asked for key in keys if (asked := controls.press(key)) is not None]
 
+    assert controls.lines()[:2] == ["> _", "wait, open gate, open garden, close gate, carry lamp"]
     assert press("o", "space", "g", "a", "t", "tab") == []
     assert controls.lines()[:2] == ["> open gate_", "open gate"]
     assert press("enter", "enter") == [11, 10]

@@ -95,7 +95,7 @@ class TextControls:
 
     def lines(self) -> list[str]:
         hint = self.message
-        if self.typed.strip() and not hint:
+        if not hint:
             hint = self.commands.hint(self.typed)
             if not hint and not any(word.startswith(self.typed.strip()) for word in ("quit", "restart")):
                 hint = "there is no such action"
