@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
-#     results/probes/run.sh [recall|recall_again|capacity|capacity_wide|replace|copy|copy_window|sort ...]
+#     results/probes/run.sh [recall|capacity|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 probe() { "$python" -m memspan probe "$@" --overwrite; }
-small="--steps 250 --batch-size 16 --test-sequences 128"
+# Most stop early: at 20 batches in a row without an error.
+small="--steps 1000 --batch-size 16 --test-sequences 128"
 
 recall() {
     probe recall --gaps 10 100 1000 $small --out results/probes/recall
@@ -15,19 +16,15 @@ recall() {
 # 32 of them at a width of 32, dpfp 64, 128 and 192, favor 64.
 capacity() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 16 32 64 --width 32 --steps 400 --test-sequences 128 --out results/probes/capacity --memory \
+    probe capacity --pairs 16 32 64 --width 32 --steps 1500 --test-sequences 128 --out results/probes/capacity --memory \
         $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=favor \
         $one,update_rule=sum,feature_map=dpfp,nu={1,2,3} transformer-xl,n_layers=1,n_heads=1 lstm
 }
 
 replace() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --replace --pairs 8 16 32 --width 32 --steps 400 --test-sequences 128 --out results/probes/replace \
+    probe capacity --replace --pairs 8 16 32 --width 32 --steps 1500 --test-sequences 128 --out results/probes/replace \
         --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
-}
-
-recall_again() {
-    probe recall --gaps 100 $small --out results/probes/recall-again --memory infinity-former summary-tree
 }
 
 capacity_wide() {
@@ -51,6 +48,6 @@ sort() {
         transformer-xl,memory_size=20 transformer-xl lstm linear-attention,update_rule=sum state-space infinity-former
 }
 
-for name in "${@:-recall capacity replace copy copy_window sort}"; do
+for name in "${@:-recall capacity capacity_wide replace copy copy_window sort}"; do
     for each in $name; do $each; done
 done
