@@ -86,7 +86,7 @@ def keep_one_in(memory: Memory, n: int) -> bool:
     """Sets what gives inputs their spans so that 1 in n gets the longest and the others none.
 
     Each layer in turn: w is a random direction, times `SHARPNESS`, and b so that w.z + b is above 0 for 1 in
-    n of the inputs that the layer gets in `TRIED` steps of noise.
+    n of what the layer holds at the fullest of its blocks, in `TRIED` steps of noise.
 
     Returns:
         Whether there are any spans to set.

@@ -47,6 +47,9 @@ def _run(command: str, args: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(COMMANDS)}"
         raise ValueError(f"command={command!r}: unknown; {hint}")
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+    if os.getcwd() not in sys.path:
+        # Where a memory or an environment of one's own lies. At the end, so that it hides no package.
+        sys.path.append(os.getcwd())
     code: int = importlib.import_module(COMMANDS[command][0]).main(args)
     return code
 

@@ -50,7 +50,7 @@ def refused(capsys, *args: str) -> str:
     return err
 
 
-# Playing -------------------------------------------------------------------------------------------------
+# Playing
 
 
 def test_an_episode_from_start_to_success_and_on_to_the_next() -> None:
@@ -151,7 +151,7 @@ def test_the_command_plays_in_a_window(monkeypatch, capsys) -> None:
     assert capsys.readouterr().out.startswith("1 episode, 0 of 1 solved")
 
 
-# Keys and words ------------------------------------------------------------------------------------------
+# Keys and words
 
 
 def test_keys_follow_the_names_of_actions() -> None:
@@ -237,7 +237,7 @@ def test_a_line_is_typed() -> None:
     assert press("q", "enter", "r", "enter", "escape") == ["quit", "restart", "quit"]
 
 
-# Pictures ------------------------------------------------------------------------------------------------
+# Pictures
 
 
 @pytest.mark.parametrize("view_size", [3, 5, 7])
@@ -327,7 +327,7 @@ def test_portal_as_text() -> None:
     assert all(len(line) <= 80 for line in lines)
 
 
-# Wrong use -----------------------------------------------------------------------------------------------
+# Wrong use
 
 
 @pytest.mark.parametrize(

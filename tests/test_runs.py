@@ -120,7 +120,7 @@ def test_missing_checkpoints(tmp_path: Path) -> None:
         checkpoint_path(tmp_path, "first")  # type: ignore[arg-type]
 
 
-# Presets ---------------------------------------------------------------------------------------------------
+# Presets
 
 
 @pytest.mark.parametrize("env", preset_blocks())
@@ -169,7 +169,7 @@ def test_one_file_per_environment(tmp_path: Path) -> None:
         read_presets(tmp_path)
 
 
-# Flags -----------------------------------------------------------------------------------------------------
+# Flags
 
 
 def test_find_flag() -> None:
@@ -192,7 +192,7 @@ def test_flags_of_environment_and_memory() -> None:
     assert config.memory_kwargs["memory_size"] == 9
 
 
-# Environments ----------------------------------------------------------------------------------------------
+# Environments
 
 
 def test_own_environments_are_vector_engines() -> None:
@@ -240,7 +240,7 @@ def test_runs_with_seeds_side_by_side_share_no_episode() -> None:
     assert spread_seed(0) != spread_seed(0, 128)
 
 
-# Checkpoints -----------------------------------------------------------------------------------------------
+# Checkpoints
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def refused(capsys, *args) -> str:
     return err
 
 
-# Episodes ------------------------------------------------------------------------------------------------
+# Episodes
 
 
 @pytest.mark.parametrize("observe_previous", [False, True])
@@ -142,7 +142,7 @@ def test_an_environment_without_success_or_discrete_actions(tmp_path) -> None:
     assert draw_frame(shown[0]).shape[1] == 640
 
 
-# Pictures ------------------------------------------------------------------------------------------------
+# Pictures
 
 
 def count(picture: np.ndarray, colour: str) -> int:
@@ -195,7 +195,7 @@ def test_summary_says_how_much_is_remembered() -> None:
     assert summary(frame("x")) == "x: does not tell what it keeps"
 
 
-# The command ---------------------------------------------------------------------------------------------
+# The command
 
 
 def test_recording_a_gif(tmp_path, capsys) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -54,7 +55,10 @@ def test_settings_are_checked() -> None:
         make_memory(NAME, 8, {"longest": 1})
 
 
-def test_commands() -> None:
+def test_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # An installed command does not search the folder that it runs in by itself.
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry not in ("", str(tmp_path))])
+    monkeypatch.delitem(sys.modules, "averages", raising=False)
     probe, train, evaluate = (shlex.split(line)[1:] for line in SHELL)
     assert cli.main([*probe, "--steps", "1", "--gaps", "5", "--batch-size", "2"]) == 0
     small = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8 --env.max-length 5"

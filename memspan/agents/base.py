@@ -126,7 +126,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             if "own_lr" in group:
                 group["lr"] = group["own_lr"] * share
 
-    # Rollouts --------------------------------------------------------------------------------------------
+    # Rollouts
 
     def collect_rollouts(
         self,
@@ -240,7 +240,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
                 self.logger.record("memory/peak_memory", stacked.max().item())
         self.logger.record("memory/capacity", self.policy.memory.capacity)
 
-    # Updates ---------------------------------------------------------------------------------------------
+    # Updates
 
     def _evaluate(self, block: Block) -> Evaluated:
         return self.policy.evaluate_block(

@@ -133,7 +133,7 @@ class MemoryPolicy(ActorCriticPolicy):
         )
         return data
 
-    # Features: the one path of acting, bootstrap and update -------------------------------------------
+    # Features: the one path of acting, bootstrap and update
 
     def embed_observations(self, observations: PyTorchObs) -> Tensor:
         """(N, ...) observations -> (N, D) inputs of the memory."""
@@ -193,7 +193,7 @@ class MemoryPolicy(ActorCriticPolicy):
             self.auxiliary(memory.features, actions, x, flat, rewards, episode_starts),
         )
 
-    # SB3's interface -----------------------------------------------------------------------------------
+    # SB3's interface
 
     def predict(
         self,

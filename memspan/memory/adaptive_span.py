@@ -9,8 +9,8 @@ For a head with span z, a learnt number between 0 and L, and a memory at distanc
     penalty     z, mean over heads, at every step
 
 What is remembered: the inputs of each layer for as long as one of its heads can read them, without
-gradient. State: see `memspan.memory.slots`; S is at most L + R. What was dropped while spans were short does
-not come back as they grow.
+gradient. State: see `memspan.memory.slots`; S is at most L + R after a block. What was dropped while spans
+were short does not come back as they grow.
 
 Where we differ from the paper: a pre-norm layer, positions are those of `memspan.memory.attention`, and
 instead of clipping z after each update its gradient is (`within`).

@@ -222,7 +222,7 @@ class AttentionLayer(nn.Module):
             u: (B, D) `normalise(x)`.
             slots: (B, S, D), the current step's included.
             distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
-            n_distances: how many distances there are; where there are fewer than slots, one table serves all
+            n_distances: how many distances there are; where there are fewer than B S, one table serves all
                 slots. None: too many.
             bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
 

@@ -187,7 +187,11 @@ M = TypeVar("M", bound=type[Memory])
 
 
 def register(name: str) -> Callable[[M], M]:
-    """Class decorator that makes a memory known as `name`."""
+    """Class decorator that makes a memory known as `name`.
+
+    Raises:
+        ValueError: another class has the name.
+    """
 
     def add(memory_class: M) -> M:
         if name in MEMORIES and MEMORIES[name] is not memory_class:
@@ -199,7 +203,11 @@ def register(name: str) -> Callable[[M], M]:
 
 
 def memory_class(name: str) -> type[Memory]:
-    """The class registered as `name`, or the one at `module:Class`."""
+    """The class registered as `name`, or the one at `module:Class`.
+
+    Raises:
+        ValueError: there is none, or it is no `Memory`.
+    """
     if name in MEMORIES:
         return MEMORIES[name]
     module, colon, attribute = name.partition(":")
@@ -217,7 +225,11 @@ def memory_class(name: str) -> type[Memory]:
 
 
 def make_config(name: str, settings: dict[str, Any] | None = None) -> MemoryConfig:
-    """The checked config of memory `name`; an unknown or bad setting is a ValueError."""
+    """The checked config of memory `name`.
+
+    Raises:
+        ValueError: the memory or a setting is unknown, or a setting has a value that is not allowed.
+    """
     config = memory_class(name).Config
     settings = settings or {}
     known = [field.name for field in dataclasses.fields(config)]
@@ -231,6 +243,10 @@ def make_config(name: str, settings: dict[str, Any] | None = None) -> MemoryConf
 
 
 def make_memory(name: str, width: int, settings: dict[str, Any] | None = None) -> Memory:
-    """Builds memory `name` of the given width from plain settings."""
+    """Builds memory `name` of the given width from plain settings.
+
+    Raises:
+        ValueError: as for `make_config`, or the settings do not suit the width.
+    """
     config = make_config(name, settings)
     return memory_class(name)(width, config)  # type: ignore[call-arg]

@@ -13,6 +13,8 @@ a piece computes scores only for the columns that one of its queries may read:
 What is still unreadable inside a piece (the future, other episodes, expired memories) is masked as usual.
 Keys are packed: all that row 0 has cached, its block, all that row 1 has cached, its block, ... Pieces are
 small enough for their scores to stay in the cache of a CPU core.
+
+E is the width of queries and keys, V that of values: D/H and more, where they tell how long ago they were.
 """
 
 from __future__ import annotations
@@ -75,11 +77,11 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
     Args:
         q: (B, H, T, E), already scaled.
         k: (B, H, K, E).
-        v: (B, H, K, D/H).
+        v: (B, H, K, V).
         bias: (B, T, K), or (B, H, T, K) where heads differ; -inf where nothing may be read.
 
     Returns:
-        (B, H, T, D/H).
+        (B, H, T, V).
     """
     if bias.ndim == 3:
         bias = bias.unsqueeze(1)
@@ -141,12 +143,12 @@ def piece_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor, pieces: list[
     Args:
         q: (B * T, H, E), rows one after the other.
         k: (packed keys, H, E).
-        v: (packed keys, H, D/H).
+        v: (packed keys, H, V).
         bias: (B, T, K), or (B, H, T, K) where heads differ.
         pieces: of the block, see `cut_block`.
 
     Returns:
-        (B * T, H, D/H).
+        (B * T, H, V).
     """
     out: Tensor = _PieceAttention.apply(q, k, v, bias, pieces)  # type: ignore[no-untyped-call]
     return out

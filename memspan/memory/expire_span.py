@@ -141,17 +141,18 @@ class ExpireSpan(SlotTransformer):
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
         slots = slots.detach()
         span = self.spans(layer, slots)
-        self._update_statistics(layer, slots[:, -distance.shape[1] :])
-        span = self._shorten(span)
-        bias = log_ramp_mask(span.unsqueeze(1), distance, self.ramp)
+        bias = log_ramp_mask(self._shorten(span).unsqueeze(1), distance, self.ramp)
         if self.penalty == "new":
             share = (distance == 0).to(span.dtype)  # (B, T, K)
         else:
             share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
         return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
 
-    def _update_statistics(self, layer: int, slots: Tensor) -> None:
-        """While training, lets the predictor see a block's memories (B, T, D)."""
+    def learn_about(self, layer: int, slots: Tensor) -> None:
+        """While training, lets the predictor see a block's memories (B, T, D).
+
+        Not before: slots read by one predictor and kept by another could come back after they had expired.
+        """
         if self.training and torch.is_grad_enabled():
             predictor = self.span_predictors[layer]
             assert isinstance(predictor, SpanPredictor)

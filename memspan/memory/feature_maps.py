@@ -86,7 +86,11 @@ class Favor(FeatureMap):
 
 
 class Dpfp(FeatureMap):
-    """Deterministic parameter-free projection: products of neighbours up to `nu` apart."""
+    """Deterministic parameter-free projection: products of neighbours up to `nu` apart.
+
+    Raises:
+        ValueError: with such a `nu` features would repeat.
+    """
 
     def __init__(self, head_width: int, nu: int) -> None:
         super().__init__()

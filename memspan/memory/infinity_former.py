@@ -6,7 +6,8 @@ In each layer, beside the attention of Transformer-XL and added to what that rea
 
     append   C steps at a time, before the first of them leaves the window: `memspan.memory.continuous_signal`
     density  of a head and query q over the signal with coefficients B (J, D), keys B W_k:
-             mean = sigmoid(a.(B W_k q) / sqrt(D/H) + b),   variance = softplus(a'.(B W_k q) / sqrt(D/H) + b')
+             mean     = sigmoid(a.(B W_k q) / sqrt(D/H) + b)
+             variance = softplus(a'.(B W_k q) / sqrt(D/H) + b') + 1e-4
     read     E X(s) W_v for s from N(mean, variance), at a cost that does not depend on how long the past is
     sticky   parts of the signal that were attended since the last update keep more of its resolution
 

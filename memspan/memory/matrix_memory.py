@@ -37,7 +37,11 @@ class MatrixMemoryConfig(MemoryConfig):
 
 
 class MatrixLayer(nn.Module, ABC):
-    """One layer, without its state; leading dimensions are `(B, T)` or `(B,)`."""
+    """One layer, without its state; leading dimensions are `(B, T)` or `(B,)`.
+
+    Raises:
+        ValueError: `n_heads` does not divide the width.
+    """
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()

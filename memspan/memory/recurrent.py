@@ -47,7 +47,7 @@ class RecurrentConfig(MemoryConfig):
 class Recurrent(Memory):
     """Residual layer of cells, followed by a feed-forward layer."""
 
-    # What a subclass chooses -------------------------------------------------------------------------
+    # What a subclass chooses
 
     cells_name: ClassVar[str]
     """Attribute of the cells; parameters are saved under it."""
@@ -73,8 +73,6 @@ class Recurrent(Memory):
     @abstractmethod
     def run_step(self, x: Tensor, before: list[Tensor]) -> tuple[Tensor, ...]:
         """All layers, one step: (B, D) inputs, vectors (N, B, units) -> output (B, units), vectors."""
-
-    # ----------------------------------------------------------------------------------------------------
 
     def __init__(self, width: int, config: RecurrentConfig) -> None:
         super().__init__(width)

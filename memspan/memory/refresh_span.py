@@ -140,7 +140,6 @@ class RefreshSpan(ExpireSpan):
             expired = (best + self.ramp <= distance).to(torch.uint8).cummax(1).values.bool()
         offers = offers.masked_fill(expired, -NEVER)
         span, source = torch.cat([first.unsqueeze(1), offers], dim=1).cummax(1)  # (B, 1 + T, K)
-        self._update_statistics(layer, content[:, -distance.shape[1] :])
         bias = log_ramp_mask(self._shorten(span[:, 1:]), distance, self.ramp)
         given = (span[:, 1:] - span[:, :-1]).sum(-1) + (now.to(first.dtype) @ first.unsqueeze(-1)).squeeze(-1)
         return Readable(bias, {"span": given}, self._noted(slots, query, distance, source[:, -1]))

@@ -63,8 +63,6 @@ class SlotTransformer(Memory):
         self.layers = attention_layers(width, config, horizon, residual)
         self.norm = nn.LayerNorm(width)
 
-    # What a subclass chooses -------------------------------------------------------------------------
-
     initial_slots: int
     """S of a state that remembers nothing."""
     n_notes = 0
@@ -89,6 +87,9 @@ class SlotTransformer(Memory):
         steps and unused slots.
         """
 
+    def learn_about(self, layer: int, slots: Tensor) -> None:
+        """Called with a block's new slots (B, T, D), once what is kept is settled; by default nothing."""
+
     def read_besides(
         self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, starts: Tensor
     ) -> tuple[Tensor, State]:
@@ -107,8 +108,6 @@ class SlotTransformer(Memory):
             (B, T, D) and the entries of the state after the block.
         """
         return x, {}
-
-    # ----------------------------------------------------------------------------------------------------
 
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         state: State = {}
@@ -163,6 +162,7 @@ class SlotTransformer(Memory):
                 slots = self._append(hidden, u) if seen.slots is None else seen.slots
                 new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, slots, age, starts)
                 new_state |= more
+            self.learn_about(n, u.detach())
         return MemoryOutput(
             self.norm(h.transpose(0, 1)),
             new_state,

@@ -8,8 +8,8 @@ A layer reads the last M steps in full. The step that leaves this window becomes
 of a level merge into one of the next (`memspan.memory.binary_counter`), by a map that is learnt and shared
 by all levels:
 
-    merge       s = norm(W [a; b] + W'' relu(W' [a; b] + c_l))      first: s = norm((a + b) / 2)
-    loss        || V s - [a; b] ||^2 / 2D, the sum over a step's merges; a and b as they are (constant)
+    merge       s = norm(W [a; b] + W'' relu(W' [a; b] + c_l) + w)      first: s = norm((a + b) / 2)
+    loss        || V s + v - [a; b] ||^2 / 2D, the sum over a step's merges; a and b as they are (constant)
 
 A summary is as far away as the newest step that it sums up. The gradient of what is read flows through all
 merges of the block, back to its steps, and no further; the loss reaches the merging alone.

@@ -4,7 +4,7 @@ Source: Dai et al., Transformer-XL: Attentive Language Models beyond a Fixed-Len
 arXiv 1901.02860.
 
 What is remembered: each layer's inputs at the last M steps of the episode, without gradient. State: see
-`memspan.memory.slots`, with S at most M + 1.
+`memspan.memory.slots`, with S at most M + 1 after a block.
 
 Where we differ from the paper: the window is exactly M steps for every query (the paper's cache reaches
 between M and M + T), layers are pre-norm, position queries have a projection of their own instead of

@@ -4,7 +4,7 @@
     input     symbol               two symbols, a and b
     answer                         0: a was more frequent; 1: b was
 
-Source: Martins et al., infinity-former: Infinite Memory Transformer, 2022, arXiv 2109.00301, section 4.1.
+Source: Martins et al., infinity-former: Infinite Memory Transformer, 2021, arXiv 2109.00301, section 4.1.
 The stream has V = 20 symbols. At step t it is drawn from the mixture (1 - r) p0 + r p1 with r = (t + 1) /
 length: p0 and p1 are drawn anew for each stream, proportional to whole numbers from 1 to 9. So the end of
 the stream misleads about its beginning, and all of it has to be remembered.

@@ -158,13 +158,14 @@ def _train(
     """Learns until everything is known or time is up; returns the learning curve and which of the two."""
     model.train()
     optimizer = _optimizer(model, training.learning_rate)
-    generator = probe.generator(f"train {size}")
     recent: deque[float] = deque(maxlen=SOLVED_FOR)
     without_error = 0
     curve: dict[str, list[Any]] = {"update": [], "size": [], "loss": [], "score": []}
     points: list[tuple[float, float, float]] = []
     solved = False
     for update in range(1, training.steps + 1):
+        # One for each update: how a memory fares changes nothing about what is drawn later.
+        generator = probe.generator(f"train {size} {update}")
         drawn = probe.training_size(size, generator)
         if without_error == SOLVED_FOR - 1:
             # Most sizes are short, and may all be within reach where that of the test is not.

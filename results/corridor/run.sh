@@ -15,8 +15,10 @@ for memory in gru gated-transformer-xl adaptive-span compressive infinity-former
     refresh-span summary-tree; do
     train --memory $memory
 done
-for seed in 1 2; do
-    train --memory gru --seed $seed
+for memory in gru refresh-span; do
+    for seed in 1 2; do
+        train --memory $memory --seed $seed
+    done
 done
 # How much memory does success cost? Windows of other sizes, spans at other prices.
 for size in 8 16 32 64 128; do

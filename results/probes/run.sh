@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
-#     results/probes/run.sh [recall|capacity|capacity_wide|replace|copy|copy_window|sort ...]
+#     results/probes/run.sh [recall|recall_taught|capacity|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -10,6 +10,12 @@ small="--steps 1000 --batch-size 16 --test-sequences 128"
 
 recall() {
     probe recall --gaps 10 100 1000 $small --out results/probes/recall
+}
+
+# What leaves their windows is taught by a loss of their own.
+recall_taught() {
+    probe recall --gaps 10 100 1000 $small --memory-loss-coef 1 --out results/probes/recall-taught \
+        --memory compressive summary-tree
 }
 
 # One layer with one head, so that the feature map's dimensions are all that there is to keep pairs in: elu has
@@ -44,10 +50,10 @@ copy_window() {
 }
 
 sort() {
-    probe sort --lengths 30 100 300 $small --out results/probes/sort --memory \
+    probe sort --lengths 30 100 300 --steps 400 --batch-size 16 --test-sequences 128 --out results/probes/sort --memory \
         transformer-xl,memory_size=20 transformer-xl lstm linear-attention,update_rule=sum state-space infinity-former
 }
 
-for name in "${@:-recall capacity capacity_wide replace copy copy_window sort}"; do
+for name in "${@:-recall recall_taught capacity capacity_wide replace copy copy_window sort}"; do
     for each in $name; do $each; done
 done

@@ -128,7 +128,7 @@ def test_blocks_hold_every_environment_once() -> None:
     assert sorted(torch.cat([part[0] for part in seen]).tolist()) == [0, 1, 2, 3, 4]
 
 
-# Time limits ----------------------------------------------------------------------------------------------
+# Time limits
 
 
 def value_by_hand(model: MemoryAlgorithm, observations: list[Any]) -> float:
@@ -222,7 +222,7 @@ def test_every_autoreset_mode(mode: AutoresetMode) -> None:
         assert_ratio_is_one(model)
 
 
-# Losses and logs --------------------------------------------------------------------------------------------
+# Losses and logs
 
 
 def test_advantages_are_not_blown_up() -> None:

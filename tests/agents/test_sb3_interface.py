@@ -48,7 +48,7 @@ def observe(space: gym.Space, n: int) -> Any:
     return np.stack(samples)
 
 
-# predict ----------------------------------------------------------------------------------------------------
+# predict
 
 
 @pytest.mark.parametrize("memory", MEMORIES)
@@ -140,7 +140,7 @@ def test_what_needs_a_state_says_so() -> None:
             call()
 
 
-# learn ------------------------------------------------------------------------------------------------------
+# learn
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -275,7 +275,7 @@ def test_loggers(tmp_path: Path) -> None:
     } <= set(header)  # fmt: skip
 
 
-# Wrappers of SB3 --------------------------------------------------------------------------------------------
+# Wrappers of SB3
 
 
 def test_wrappers() -> None:
@@ -308,7 +308,7 @@ def test_axes_of_pictures_are_turned_and_those_of_symbols_are_not() -> None:
     assert ppo(chosen).get_env() is chosen
 
 
-# Saving -----------------------------------------------------------------------------------------------------
+# Saving
 
 
 @pytest.mark.parametrize("agent", AGENTS)
@@ -365,7 +365,7 @@ def test_another_environment() -> None:
         model.set_env(SyncVectorEnv([Toy] * 2))
 
 
-# Refused ----------------------------------------------------------------------------------------------------
+# Refused
 
 
 @pytest.mark.parametrize("agent", AGENTS)

@@ -21,7 +21,7 @@ SMALL = {"memory_size": 3, "compression_rate": 2, "compressed_size": 2, "n_layer
 POOLED = {"compression": "mean", "compression_loss": "none"}
 
 
-# In loops ------------------------------------------------------------------------------------------------
+# In loops
 
 
 @dataclass
@@ -206,7 +206,7 @@ def test_two_blocks_equal_the_loops(member: str, pattern: str) -> None:
         assert one.any() or pattern != "never"  # episodes may end before anything is compressed
 
 
-# When it compresses ---------------------------------------------------------------------------------------
+# When it compresses
 
 
 @torch.no_grad()
@@ -267,7 +267,7 @@ def test_the_state_is_as_documented() -> None:
     assert not hidden[2 + 5 % 5].any()  # compressed
 
 
-# Who learns from what -------------------------------------------------------------------------------------
+# Who learns from what
 
 
 def parts(memory: Memory) -> tuple[list[Tensor], list[Tensor]]:
@@ -353,7 +353,7 @@ def test_the_loss_can_be_learnt(loss: str) -> None:
     assert sum(found[-10:]) < 0.1 * sum(found[:10])
 
 
-# Compressions --------------------------------------------------------------------------------------------
+# Compressions
 
 
 @pytest.mark.parametrize(("compression", "rate"), [("conv", 3), ("dilated-conv", 4)])

@@ -81,7 +81,7 @@ def close(fast: Tensor, slow: Tensor) -> None:
     torch.testing.assert_close(fast, slow, atol=2e-5, rtol=1e-5)
 
 
-# Fitting -------------------------------------------------------------------------------------------------
+# Fitting
 
 
 def test_a_known_signal_is_fitted() -> None:
@@ -140,7 +140,7 @@ def test_a_thousand_chunks_stay_bounded_in_single_precision(sticky: bool) -> Non
     torch.testing.assert_close(a.double(), b, atol=1e-3, rtol=1e-3)
 
 
-# Reading -------------------------------------------------------------------------------------------------
+# Reading
 
 
 @pytest.mark.parametrize(("mean", "variance"), [(0.5, 0.3), (0.01, 0.0001), (0.93, 0.02), (0.3, 5.0)])
@@ -160,7 +160,7 @@ def test_expectations_equal_numerical_integration(mean: float, variance: float) 
         torch.testing.assert_close(got, torch.trapezoid(density, inside), atol=1e-6, rtol=1e-5)
 
 
-# Sticky --------------------------------------------------------------------------------------------------
+# Sticky
 
 
 def test_equal_attention_is_none() -> None:

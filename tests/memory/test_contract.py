@@ -43,7 +43,7 @@ def test_every_memory_is_under_test() -> None:
     assert {name for name, _ in MEMBERS.values()} == set(MEMORIES)
 
 
-# Time --------------------------------------------------------------------------------------------------
+# Time
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
@@ -95,7 +95,7 @@ def test_a_block_longer_than_any_memory(memory: Memory) -> None:
     assert_same(memory(x, state, episode_starts), unroll(memory, x, clone_state(state), episode_starts))
 
 
-# Episodes ------------------------------------------------------------------------------------------------
+# Episodes
 
 
 @torch.no_grad()
@@ -160,7 +160,7 @@ def test_no_gradient_crosses_a_start(memory: Memory) -> None:
     assert (grad[6:] == 0).all()  # causal
 
 
-# Rows ----------------------------------------------------------------------------------------------------
+# Rows
 
 
 @pytest.mark.parametrize("by", ["block", "steps"])
@@ -197,7 +197,7 @@ def test_rows_can_be_selected(memory: Memory) -> None:
         )
 
 
-# State and measurements ------------------------------------------------------------------------------------
+# State and measurements
 
 
 def test_forward_leaves_the_state_as_it_is(memory: Memory) -> None:
@@ -346,7 +346,7 @@ def test_one_row_and_one_step(memory: Memory) -> None:
     torch.testing.assert_close(step.features, block.features[0])
 
 
-# Parameters ------------------------------------------------------------------------------------------------
+# Parameters
 
 
 def test_gradients_are_those_of_the_outputs(memory: Memory) -> None:

@@ -229,6 +229,26 @@ def test_what_has_expired_never_comes_back(by: str) -> None:
     assert effective.tolist() == [kept + 5, kept + 5]
 
 
+def test_while_training_what_a_block_forgot_is_not_kept() -> None:
+    """What is kept is decided by the predictors that the block read with, though they have moved since."""
+    memory = expire_span(max_span=60, ramp=2).train()
+    with torch.no_grad():
+        for predictor in memory.span_predictors:
+            predictor.weight.copy_(3 * torch.randn(8))
+            predictor.decay = 0.5  # moves far
+    read_with = expire_span(max_span=60, ramp=2)
+    state, moved = fresh(memory, 3), False
+    for seed in range(5):
+        read_with.load_state_dict(memory.state_dict())
+        state = memory(features(20, 3, seed=seed), state, no_starts(20, 3)).state
+        for n in range(memory.n_layers):
+            slots, age = state[f"hidden.{n}"], state[f"age.{n}"]
+            used = age >= 0
+            assert (age < read_with.lifetime(n, slots))[used].all()
+            moved |= bool((age >= memory.lifetime(n, slots))[used].any())
+    assert moved
+
+
 @torch.no_grad()
 def test_rows_expire_different_slots() -> None:
     memory = build("expire-span, long")

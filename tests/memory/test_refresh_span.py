@@ -79,7 +79,7 @@ def readable_at(by: str, memory: RefreshSpan, x: Tensor) -> list[set[int]]:
     return found
 
 
-# The equations ----------------------------------------------------------------------------------------------
+# The equations
 
 
 @dataclass
@@ -234,7 +234,7 @@ def test_the_loops_see_every_kind_of_memory() -> None:
     assert len(seen) == 4
 
 
-# Renewals --------------------------------------------------------------------------------------------------
+# Renewals
 
 
 @torch.no_grad()
@@ -341,7 +341,7 @@ def test_a_renewal_ends_with_its_memory() -> None:
     assert read[-20:].tolist() == [7] * 20
 
 
-# What is charged, and what learns ---------------------------------------------------------------------------
+# What is charged, and what learns
 
 
 @pytest.mark.parametrize("by", ["block", "steps"])
@@ -476,7 +476,7 @@ def test_predictor_and_gate_share_a_pace_of_their_own() -> None:
     assert {id(p) for p in group.parameters} == {id(p) for p in own}
 
 
-# What it is for --------------------------------------------------------------------------------------------
+# What it is for
 
 
 @pytest.fixture(scope="module")
