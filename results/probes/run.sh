@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
-#     results/probes/run.sh [recall|recall_taught|capacity|capacity_wide|replace|copy|copy_window|sort ...]
+#     results/probes/run.sh [recall|recall_taught|recall_long|capacity|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -16,6 +16,11 @@ recall() {
 recall_taught() {
     probe recall --gaps 10 100 1000 $small --memory-loss-coef 1 --out results/probes/recall-taught \
         --memory compressive summary-tree
+}
+
+# First spans are half of the longest by default, and grow slowly.
+recall_long() {
+    probe recall --gaps 1000 $small --out results/probes/recall-long --memory adaptive-span,initial_span=0.95
 }
 
 # One layer with one head, so that the feature map's dimensions are all that there is to keep pairs in: elu has
@@ -54,6 +59,6 @@ sort() {
         transformer-xl,memory_size=20 transformer-xl lstm linear-attention,update_rule=sum state-space infinity-former
 }
 
-for name in "${@:-recall recall_taught capacity capacity_wide replace copy copy_window sort}"; do
+for name in "${@:-recall recall_taught recall_long capacity capacity_wide replace copy copy_window sort}"; do
     for each in $name; do $each; done
 done
