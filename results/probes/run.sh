@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
-#     results/probes/run.sh [recall|recall_taught|recall_long|capacity|capacity_wide|replace|copy|copy_window|sort ...]
+#     results/probes/run.sh [recall|recall_taught|recall_long|capacity|capacity_narrow|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
@@ -38,6 +38,13 @@ replace() {
         --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
 }
 
+# A quarter of the usual width, to see all four errors begin: at 16, 32, 64 and 96 dimensions.
+capacity_narrow() {
+    one="linear-attention,n_layers=1,n_heads=1"
+    probe capacity --pairs 16 32 64 96 128 --width 16 --steps 2000 --test-sequences 128 --out results/probes/capacity-narrow \
+        --memory $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
+}
+
 capacity_wide() {
     one="linear-attention,n_layers=1,n_heads=1"
     probe capacity --pairs 32 64 128 --width 64 --steps 1000 --test-sequences 128 --out results/probes/capacity-wide \
@@ -59,6 +66,6 @@ sort() {
         transformer-xl,memory_size=20 transformer-xl lstm linear-attention,update_rule=sum state-space infinity-former
 }
 
-for name in "${@:-recall recall_taught recall_long capacity capacity_wide replace copy copy_window sort}"; do
+for name in "${@:-recall recall_taught recall_long capacity capacity_narrow capacity_wide replace copy copy_window sort}"; do
     for each in $name; do $each; done
 done
