@@ -38,11 +38,11 @@ replace() {
         --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
 }
 
-# A quarter of the usual width, to see all four errors begin: at 16, 32, 64 and 96 dimensions.
+# A quarter of the usual width, to see dpfp's errors begin: at 32, 64 and 96 dimensions.
 capacity_narrow() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 16 32 64 96 128 --width 16 --steps 2000 --test-sequences 128 --out results/probes/capacity-narrow \
-        --memory $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
+    probe capacity --pairs 32 64 96 --width 16 --steps 1500 --test-sequences 128 --out results/probes/capacity-narrow \
+        --memory $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
 }
 
 capacity_wide() {
