@@ -21,9 +21,8 @@ MOST_ROWS = 8
 BARS = "▁▂▃▄▅▆▇█"
 FORGOTTEN, PRESENT = "·", "|"
 FAINT = 240
-SHADES = {"transformer-xl": (25, 32, 39), "expire-span": (130, 166, 209)}
-"""Memory -> colours from hardly read to read in full, close to its look in figures."""
-OTHER_SHADES = (243, 248, 253)
+SHADES = (25, 32, 39)
+"""Colours from hardly read to read in full."""
 NEGATIVE, POSITIVE = (24, 32, 39), (130, 166, 209)
 
 
@@ -50,13 +49,12 @@ def _strip(frame: Frame, layer: Remembered) -> list[str]:
     strength = by_step(layer, layer.strength[0].cpu().numpy(), frame.seen)
     left = by_step(layer, layer.steps_left[0].cpu().numpy(), frame.seen)
     share = np.clip(left / max(frame.capacity, 1), 0, 1)
-    shades = SHADES.get(frame.memory, OTHER_SHADES)
     marks = []
     for step in range(frame.seen):
         if step == frame.seen - 1:
             marks.append(PRESENT)
         elif strength[step] > 0:
-            marks.append(paint(_pick(BARS, share[step]), _pick(shades, strength[step])))
+            marks.append(paint(_pick(BARS, share[step]), _pick(SHADES, strength[step])))
         else:
             marks.append(paint(FORGOTTEN, FAINT))
     return ["".join(marks[i : i + COLUMNS]) for i in range(0, len(marks), COLUMNS)]
