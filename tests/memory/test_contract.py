@@ -40,7 +40,8 @@ def warm(memory: Memory, n_rows: int = ROWS) -> State:
 
 
 def test_every_memory_is_under_test() -> None:
-    assert {name for name, _ in MEMBERS.values()} == set(MEMORIES)
+    # Those with a colon are somebody's own.
+    assert {name for name, _ in MEMBERS.values() if ":" not in name} == set(MEMORIES)
 
 
 # Time
