@@ -151,7 +151,7 @@ def _mark_chance(axes: Axes, run: Evaluation, chance: float | None) -> list[Line
     if level is None or axes.get_ylabel() != SUCCESS:
         return []
     line = axes.axhline(
-        level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"best without\nmemory ({level:g})"
+        level, color=GREY, ls=(0, (4, 3)), lw=1.1, zorder=1.5, label=f"best without\nmemory ({level:.3g})"
     )
     return [line]
 

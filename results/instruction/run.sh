@@ -3,12 +3,15 @@
 # Runs go to runs/results; a run that is there already is refused and left alone (memspan train --resume FOLDER
 # goes on with one that was interrupted).
 set -u
-train() { memspan train --run-dir runs/results --env memspan/InstructionSmall-v0 "$@" || echo "not trained: $*" >&2; }
+train() { memspan train --run-dir runs/results "$@" || echo "not trained: $*" >&2; }
 
-for memory in none transformer-xl expire-span; do
-    train --memory $memory
+for memory in transformer-xl expire-span; do
+    train --env memspan/InstructionSmall-v0 --memory $memory
 done
 
-memspan evaluate runs/results/InstructionSmall-v0 --figure results/instruction/success-against-memory.png
-python results/publish.py runs/results results/instruction InstructionSmall-v0
+train --env memspan/Instruction-v0 --memory transformer-xl
+
+memspan evaluate runs/results/InstructionSmall-v0 runs/results/Instruction-v0 --figure results/instruction/success-against-memory.png
+python results/publish.py runs/results results/instruction InstructionSmall-v0 Instruction-v0
+python results/curves.py results/instruction/Instruction-v0 results/instruction/curves-full.png
 python results/curves.py results/instruction/InstructionSmall-v0 results/instruction/curves.png
