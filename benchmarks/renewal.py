@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspan.memory import make_memory
+from memspan.memory import make_memory, optimizer_groups
 
 SIGNS, COLOURS, WIDTH, STEPS, ROWS = 12, 4, 24, 32, 64
 LONG = 12
@@ -103,15 +103,8 @@ def train(name: str, seed: int, updates: int, penalty: float) -> Result:
     with torch.no_grad():
         attention.query.weight.copy_(1.6 * torch.diag((torch.arange(WIDTH) < SIGNS).float()))
         attention.key.weight.copy_(attention.query.weight)
-    groups = memory.parameter_groups()
-    paced = {id(parameter) for group in groups for parameter in group.parameters}
-    others = [p for p in [*memory.parameters(), *read_out.parameters()] if id(p) not in paced]
-    optimizer = torch.optim.Adam(
-        [
-            {"params": others, "lr": 3e-3},
-            *({"params": g.parameters, "lr": g.learning_rate, **g.optimizer_settings} for g in groups),
-        ]
-    )
+    parameters = [*memory.parameters(), *read_out.parameters()]
+    optimizer = torch.optim.Adam(optimizer_groups(memory, parameters), lr=3e-3)
     episode_starts = torch.zeros(STEPS, ROWS, dtype=torch.bool)
     episode_starts[0] = True
     state = memory.initial_state(ROWS)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
-from memspan.memory import MemoryOutput, State, clone_state, make_memory
+from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
 
 
 class Acted(NamedTuple):
@@ -113,12 +113,11 @@ class MemoryPolicy(ActorCriticPolicy):
         self.auxiliary = AuxiliaryTasks(
             self.auxiliary_tasks, self.width, self.observation_space, self.action_space
         )
-        paced = {id(p): group for group in memory.parameter_groups() for p in group.parameters}
-        groups: list[dict[str, Any]] = [{"params": [p for p in self.parameters() if id(p) not in paced]}]
-        for group in memory.parameter_groups():
-            settings = group.optimizer_settings if issubclass(self.optimizer_class, torch.optim.Adam) else {}
-            rate = group.learning_rate
-            groups.append({"params": group.parameters, "lr": rate, "own_lr": rate, **settings})
+        groups = optimizer_groups(
+            memory, self.parameters(), adam=issubclass(self.optimizer_class, torch.optim.Adam)
+        )
+        for group in groups[1:]:
+            group["own_lr"] = group["lr"]
         self.optimizer = self.optimizer_class(groups, lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
 
     def _get_constructor_parameters(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -178,6 +178,25 @@ def clone_state(state: State) -> State:
 def state_bytes(state: State) -> int:
     """Bytes of one row."""
     return sum(value[0].numel() * value.element_size() for value in state.values())
+
+
+def optimizer_groups(
+    memory: Memory, parameters: Iterable[nn.Parameter], adam: bool = True
+) -> list[dict[str, Any]]:
+    """Groups for a torch optimizer: everything that has no pace of its own, then what the memory asks for.
+
+    Args:
+        memory: see `Memory.parameter_groups`.
+        parameters: all that learn, the memory's among them.
+        adam: whether the optimizer is an Adam, and takes its arguments.
+    """
+    paced = memory.parameter_groups()
+    own = {id(parameter) for group in paced for parameter in group.parameters}
+    groups: list[dict[str, Any]] = [{"params": [one for one in parameters if id(one) not in own]}]
+    for group in paced:
+        settings = group.optimizer_settings if adam else {}
+        groups.append({"params": group.parameters, "lr": group.learning_rate, **settings})
+    return groups
 
 
 MEMORIES: dict[str, type[Memory]] = {}

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from memspan.memory import Memory, MemoryOutput, make_config, make_memory
+from memspan.memory import Memory, MemoryOutput, make_config, make_memory, optimizer_groups
 from memspan.probes.base import Probe, Sequences
 from memspan.probes.entrants import Entrant, far_enough
 from memspan.probes.results import Result
@@ -122,7 +122,8 @@ def run(
 ) -> Result:
     """Trains a memory from scratch on a probe of one size, and tests it at that size.
 
-    The numbers depend on the arguments alone; sequences are the same for every memory.
+    The numbers depend on the arguments alone. Sequences are the same for every memory, but for the batch of
+    full size that proves it has learnt.
 
     Raises:
         ValueError: the memory cannot be built.
@@ -157,7 +158,9 @@ def _train(
 ) -> tuple[dict[str, list[Any]], bool]:
     """Learns until everything is known or time is up; returns the learning curve and which of the two."""
     model.train()
-    optimizer = _optimizer(model, training.learning_rate)
+    optimizer = torch.optim.Adam(
+        optimizer_groups(model.memory, model.parameters()), lr=training.learning_rate
+    )
     recent: deque[float] = deque(maxlen=SOLVED_FOR)
     without_error = 0
     curve: dict[str, list[Any]] = {"update": [], "size": [], "loss": [], "score": []}
@@ -186,17 +189,6 @@ def _train(
         if solved:
             break
     return curve, solved
-
-
-def _optimizer(model: ProbeModel, learning_rate: float) -> torch.optim.Adam:
-    """Adam, with the paces that the memory asks for."""
-    own = model.memory.parameter_groups()
-    named = {id(parameter) for group in own for parameter in group.parameters}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in named]
-    groups: list[dict[str, Any]] = [{"params": rest}]
-    for group in own:
-        groups.append({"params": group.parameters, "lr": group.learning_rate, **group.optimizer_settings})
-    return torch.optim.Adam(groups, lr=learning_rate)
 
 
 def _update(

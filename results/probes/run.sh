@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What made the results in this folder, and what is still missing in it (see README.md). Replaces results.
+# What made the results in this folder. Replaces results.
 #     results/probes/run.sh [recall|recall_taught|recall_long|capacity|capacity_narrow|capacity_wide|replace|copy|copy_window|sort ...]
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -10,7 +10,7 @@ from memspan.memory import make_memory
 from memspan.probes import Entrant, ProbeModel, Training, far_enough, parse_entrant, run, training
 from memspan.probes.copy import Copy
 from memspan.probes.recall import Recall
-from memspan.probes.training import _update
+from memspan.probes.training import SOLVED_FOR, _update
 
 TOTAL = f"{Total.__module__}:Total"
 SHORT = Training(steps=3, batch_size=4, width=8, test_sequences=6)
@@ -102,6 +102,30 @@ def test_what_only_short_sizes_show_is_not_solved(monkeypatch):
     assert not told.solved
     assert told.curve["score"][5] > 0.9
     assert max(told.curve["size"]) > 1  # its mean over ten updates: one was at full size
+
+
+def test_how_a_memory_fares_changes_nothing_about_what_is_drawn_later(monkeypatch):
+    long = Training(steps=SOLVED_FOR + 5, batch_size=4, width=8, test_sequences=6)
+
+    def drawn(solved):
+        """The training sequences, where the first batches are without an error or not."""
+        seen, answers = [], iter([solved] * (SOLVED_FOR - 1) + [False] * 6)
+        draw = Recall.draw
+
+        def watch(self, size, batch_size, generator):
+            seen.append(draw(self, size, batch_size, generator))
+            return seen[-1]
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Recall, "draw", watch)
+            patched.setattr(Recall, "solved", lambda self, score: next(answers))
+            run(Recall(), Entrant(TOTAL), 30, long)
+        return [one.x for one in seen if one.x.shape[1] == 4]
+
+    well, badly = drawn(True), drawn(False)
+    assert len(well) == len(badly) == long.steps
+    same = [torch.equal(one, other) for one, other in zip(well, badly, strict=True)]
+    assert [i for i, one in enumerate(same) if not one] == [SOLVED_FOR - 1]
 
 
 def test_settings_are_raised_to_reach_and_only_then():
