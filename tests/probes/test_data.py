@@ -119,7 +119,17 @@ def test_training_sizes_are_log_uniform_up_to_the_tested_one() -> None:
     assert drawn.min() == 1
     assert drawn.max() > 990
     assert (drawn <= 31).float().mean().item() == pytest.approx(0.5, abs=0.03)
-    assert Capacity().training_size(64, generator) == 64
+
+
+def test_capacity_trains_with_any_number_of_keys_up_to_the_tested_one() -> None:
+    probe = Capacity(pairs=(16, 64))
+    generator = probe.generator("sizes")
+    drawn = torch.tensor([probe.training_size(64, generator) for _ in range(5000)])
+    assert drawn.unique().tolist() == list(range(1, 65))
+    assert (drawn <= 16).float().mean().item() == pytest.approx(0.25, abs=0.03)
+    few, many = (probe.draw(size, 400, generator).x for size in (3, 64))
+    assert few.shape[2] == many.shape[2] == probe.n_inputs(3)
+    assert few[:, :, :3].sum() == few[:, :, :64].sum() == 400 * (3 + 8), "few keys are the first ones"
 
 
 def test_capacity_shows_every_key_once_or_some_again() -> None:
