@@ -70,6 +70,7 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["--total-timesteps", "0"], ["total_timesteps=0"]),
         (["--learning-rate", "0"], ["learning_rate=0.0", "above 0"]),
         (["--gamma", "1.5"], ["gamma=1.5", "0 to 1"]),
+        (["--final-ent-coef", "-1"], ["final_ent_coef=-1.0", "at least 0"]),
         (["--memory-loss-gate", "1"], ["memory_loss_gate=1.0", "1 excluded"]),
         (["--memory-target", "0"], ["memory_target=0.0", "above 0"]),
         (["--device", "abacus"], ["device='abacus'"]),

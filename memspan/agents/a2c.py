@@ -28,7 +28,7 @@ class MemoryA2C(MemoryPPO):
         n_steps: T, steps of a rollout per environment: the block through which gradients flow.
         gae_lambda: bias against variance of the advantages; 1: returns as they are.
         normalize_advantage: standardise advantages over the rollout.
-        ent_coef: weight of the entropy bonus.
+        ent_coef: weight of the entropy bonus; constant, or function of the remaining progress.
         use_rms_prop: RMSprop as the optimizer, instead of that of `policy_kwargs` or Adam.
         rms_prop_eps: its epsilon.
         policy_kwargs: settings of `MemoryPolicy`.
@@ -45,7 +45,7 @@ class MemoryA2C(MemoryPPO):
         n_steps: int = 32,
         gae_lambda: float = 1.0,
         normalize_advantage: bool = False,
-        ent_coef: float = 0.0,
+        ent_coef: float | Schedule = 0.0,
         use_rms_prop: bool = True,
         rms_prop_eps: float = 1e-5,
         policy_kwargs: dict[str, Any] | None = None,

@@ -33,7 +33,7 @@ class MemoryPPO(MemoryAlgorithm):
         clip_range_vf: the same for values, None: off.
         normalize_advantage: standardise advantages over the rollout.
         min_advantage_std: floor of the standard deviation they are divided by.
-        ent_coef: weight of the entropy bonus.
+        ent_coef: weight of the entropy bonus; constant, or function of the remaining progress from 1 to 0.
         vf_coef: weight of the value loss.
         max_grad_norm: gradients are clipped to this norm.
         memory_loss_coef: weight of the memory's own losses, like Expire-Span's penalty.
@@ -73,7 +73,7 @@ class MemoryPPO(MemoryAlgorithm):
         clip_range_vf: float | Schedule | None = None,
         normalize_advantage: bool = True,
         min_advantage_std: float = 0.05,
-        ent_coef: float = 0.001,
+        ent_coef: float | Schedule = 0.001,
         vf_coef: float = 0.5,
         max_grad_norm: float = 0.5,
         memory_loss_coef: float | Schedule = 0.0,
@@ -134,6 +134,7 @@ class MemoryPPO(MemoryAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         clip_range = FloatSchedule(self.clip_range)(self._current_progress_remaining)
+        ent_coef = FloatSchedule(self.ent_coef)(self._current_progress_remaining)
         memory_loss_coef = self._memory_loss_coef()
         records: dict[str, list[float]] = {}
         proceed = True
@@ -171,7 +172,7 @@ class MemoryPPO(MemoryAlgorithm):
                     break
                 self._descend(
                     policy_loss
-                    + self.ent_coef * entropy_loss
+                    + ent_coef * entropy_loss
                     + self.vf_coef * value_loss
                     + memory_loss_coef * memory_loss
                     + self._auxiliary_loss(evaluated)
@@ -182,6 +183,7 @@ class MemoryPPO(MemoryAlgorithm):
         for name, values_ in records.items():
             self.logger.record(f"train/{name}", float(np.mean(values_)))
         self.logger.record("train/memory_loss_coef", memory_loss_coef)
+        self.logger.record("train/ent_coef", ent_coef)
         self.logger.record("train/clip_range", clip_range)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         buffer = self.rollout_buffer

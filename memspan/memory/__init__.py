@@ -16,7 +16,6 @@ from memspan.memory import (  # noqa: F401  (they register)
     transformer_xl,
 )
 from memspan.memory.base import (
-    MEMORIES,
     Memory,
     MemoryConfig,
     MemoryOutput,
@@ -24,14 +23,12 @@ from memspan.memory.base import (
     Remembered,
     State,
     clone_state,
-    make_config,
-    make_memory,
-    memory_class,
     optimizer_groups,
-    register,
     select_rows,
     state_bytes,
 )
+from memspan.memory.registry import MEMORIES, make_config, make_memory, memory_class, register
+from memspan.memory.rules import check_rules
 
 __all__ = [
     "MEMORIES",
@@ -41,6 +38,7 @@ __all__ = [
     "ParameterGroup",
     "Remembered",
     "State",
+    "check_rules",
     "clone_state",
     "make_config",
     "make_memory",

@@ -10,12 +10,10 @@ Dimension letters of this package:
 
 from __future__ import annotations
 
-import dataclasses
-import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -197,75 +195,3 @@ def optimizer_groups(
         settings = group.optimizer_settings if adam else {}
         groups.append({"params": group.parameters, "lr": group.learning_rate, **settings})
     return groups
-
-
-MEMORIES: dict[str, type[Memory]] = {}
-"""Name -> class; `register` adds to it."""
-
-M = TypeVar("M", bound=type[Memory])
-
-
-def register(name: str) -> Callable[[M], M]:
-    """Class decorator that makes a memory known as `name`.
-
-    Raises:
-        ValueError: another class has the name.
-    """
-
-    def add(memory_class: M) -> M:
-        if name in MEMORIES and MEMORIES[name] is not memory_class:
-            raise ValueError(f"memory={name!r}: already registered as {MEMORIES[name].__name__}")
-        MEMORIES[name] = memory_class
-        return memory_class
-
-    return add
-
-
-def memory_class(name: str) -> type[Memory]:
-    """The class registered as `name`, or the one at `module:Class`.
-
-    Raises:
-        ValueError: there is none, or it is no `Memory`.
-    """
-    if name in MEMORIES:
-        return MEMORIES[name]
-    module, colon, attribute = name.partition(":")
-    if colon:
-        try:
-            found = getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError) as error:
-            raise ValueError(f"memory={name!r}: cannot be imported ({error})") from None
-        if isinstance(found, type) and issubclass(found, Memory):
-            return found
-        raise ValueError(f"memory={name!r}: must be a subclass of memspan.memory.Memory")
-    raise ValueError(
-        f"memory={name!r}: unknown; must be one of {', '.join(sorted(MEMORIES))}, or module:Class"
-    )
-
-
-def make_config(name: str, settings: dict[str, Any] | None = None) -> MemoryConfig:
-    """The checked config of memory `name`.
-
-    Raises:
-        ValueError: the memory or a setting is unknown, or a setting has a value that is not allowed.
-    """
-    config = memory_class(name).Config
-    settings = settings or {}
-    known = [field.name for field in dataclasses.fields(config)]
-    for key in settings:
-        if key not in known:
-            raise ValueError(
-                f"{key}={settings[key]!r}: memory {name!r} has no such setting; "
-                f"it has {', '.join(known) or 'none'}"
-            )
-    return config(**settings)
-
-
-def make_memory(name: str, width: int, settings: dict[str, Any] | None = None) -> Memory:
-    """Builds memory `name` of the given width from plain settings.
-
-    Raises:
-        ValueError: as for `make_config`, or the settings do not suit the width.
-    """
-    config = make_config(name, settings)
-    return memory_class(name)(width, config)  # type: ignore[call-arg]

@@ -29,8 +29,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from memspan.memory.base import ParameterGroup, register
+from memspan.memory.base import ParameterGroup
 from memspan.memory.ramp import log_ramp_mask
+from memspan.memory.registry import register
 from memspan.memory.slots import Readable, SlotTransformer
 from memspan.memory.transformer import TransformerConfig
 

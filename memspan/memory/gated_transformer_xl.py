@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import Residual
-from memspan.memory.base import register
+from memspan.memory.registry import register
 from memspan.memory.transformer_xl import TransformerXL, TransformerXLConfig
 
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from memspan.memory.base import register
 from memspan.memory.packed_gru import packed_gru
 from memspan.memory.recurrent import Recurrent, RecurrentConfig
+from memspan.memory.registry import register
 
 
 @dataclass(frozen=True)

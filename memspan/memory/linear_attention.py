@@ -30,10 +30,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
-from memspan.memory.base import register
 from memspan.memory.chunked_scan import ScanInputs
 from memspan.memory.feature_maps import EPS, FeatureMapName, make_feature_map
 from memspan.memory.matrix_memory import MatrixLayer, MatrixMemory, MatrixMemoryConfig
+from memspan.memory.registry import register
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from memspan.memory.base import register
 from memspan.memory.packed_lstm import packed_lstm
 from memspan.memory.recurrent import Recurrent, RecurrentConfig
+from memspan.memory.registry import register
 
 
 @dataclass(frozen=True)

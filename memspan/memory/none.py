@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.attention import FeedForward
-from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State, register
+from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, State
+from memspan.memory.registry import register
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspan.memory.base import ParameterGroup, register
+from memspan.memory.base import ParameterGroup
 from memspan.memory.expire_span import ExpireSpan, ExpireSpanConfig, SpanPredictor
 from memspan.memory.ramp import log_ramp_mask
+from memspan.memory.registry import register
 from memspan.memory.slots import NEVER, Readable
 
 

@@ -32,9 +32,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
-from memspan.memory.base import register
 from memspan.memory.chunked_scan import ScanInputs
 from memspan.memory.matrix_memory import MatrixLayer, MatrixMemory, MatrixMemoryConfig
+from memspan.memory.registry import register
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from memspan.memory.attention import Residual
-from memspan.memory.base import register
+from memspan.memory.registry import register
 from memspan.memory.slots import NEVER, Readable, SlotTransformer
 from memspan.memory.transformer import TransformerConfig
 

@@ -50,7 +50,9 @@ class Training:
     block_size: int = 128
     """T, steps of a block: gradients stay inside, the state is carried on."""
     learning_rate: float = 3e-3
-    """Of Adam; constant."""
+    """Of Adam, at the start."""
+    final_learning_rate: float | None = None
+    """At the last update; it falls linearly. None: constant."""
     memory_loss_coef: float = 0.0
     """Weight of the memory's own losses, like Expire-Span's penalty."""
     test_sequences: int = 256
@@ -61,6 +63,10 @@ class Training:
         for name in ("steps", "batch_size", "width", "block_size", "test_sequences"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         self._require("learning_rate", 0 < self.learning_rate < float("inf"), "above 0")
+        last = self.final_learning_rate
+        self._require(
+            "final_learning_rate", last is None or 0 <= last <= self.learning_rate, "from 0 to learning_rate"
+        )
         self._require("memory_loss_coef", 0 <= self.memory_loss_coef < float("inf"), "at least 0")
 
     def _require(self, name: str, allowed: bool, what: str) -> None:
@@ -161,6 +167,9 @@ def _train(
     optimizer = torch.optim.Adam(
         optimizer_groups(model.memory, model.parameters()), lr=training.learning_rate
     )
+    last = training.learning_rate if training.final_learning_rate is None else training.final_learning_rate
+    # Groups with a pace of their own keep their proportion to the others.
+    falling = torch.optim.lr_scheduler.LinearLR(optimizer, 1, last / training.learning_rate, training.steps)
     recent: deque[float] = deque(maxlen=SOLVED_FOR)
     without_error = 0
     curve: dict[str, list[Any]] = {"update": [], "size": [], "loss": [], "score": []}
@@ -175,6 +184,7 @@ def _train(
             drawn = size
         sequences = probe.draw(drawn, training.batch_size, generator)
         loss, score = _update(model, optimizer, probe, sequences, training)
+        falling.step()
         recent.append(score)
         points.append((drawn, loss, score))
         without_error = without_error + 1 if probe.solved(score) else 0

@@ -70,7 +70,7 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         clip_range=config.clip_range,
         normalize_advantage=config.normalize_advantage,
         min_advantage_std=config.min_advantage_std,
-        ent_coef=config.ent_coef,
+        ent_coef=_ent_coef(config),
         vf_coef=config.vf_coef,
         max_grad_norm=config.max_grad_norm,
         memory_loss_coef=config.memory_loss_coef,
@@ -85,3 +85,9 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         seed=spread_seed(config.seed),
         device=config.device,
     )
+
+
+def _ent_coef(config: RunConfig) -> float | LinearSchedule:
+    if config.final_ent_coef is None:
+        return config.ent_coef
+    return LinearSchedule(config.ent_coef, config.final_ent_coef, 1.0)

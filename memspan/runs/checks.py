@@ -100,6 +100,10 @@ _RULES: dict[str, Rule] = {
         lambda value: value is None or (_is_number(value) and 0 <= value < 1),
         "None or a number from 0 to 1, 1 excluded",
     ),
+    "final_ent_coef": (
+        lambda value: value is None or (_is_number(value) and value >= 0),
+        "None or a number of at least 0",
+    ),
     "env_kwargs": _SETTINGS,
     "memory_kwargs": _SETTINGS,
     **dict.fromkeys(

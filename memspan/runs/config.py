@@ -55,7 +55,9 @@ class RunConfig:
     clip_range: float = 0.2
     """How far the probability ratio may leave 1 and still be followed."""
     ent_coef: float = 0.001
-    """Weight of the entropy bonus."""
+    """Weight of the entropy bonus at the start."""
+    final_ent_coef: float | None = None
+    """Weight of the entropy bonus at the end, linear in between; None: constant."""
     vf_coef: float = 0.5
     """Weight of the value loss."""
     max_grad_norm: float = 0.5

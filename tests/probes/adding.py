@@ -40,7 +40,11 @@ class Total(Memory):
         self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
     ) -> MemoryOutput:
         self.calls.append((len(x), bool(episode_starts.any()), x.requires_grad))
-        total = state["sum"] + x.cumsum(0)
+        sums, now = [], state["sum"]
+        for read, start in zip(x, episode_starts, strict=True):
+            now = torch.where(start[:, None], 0.0, now) + read
+            sums.append(now)
+        total = torch.stack(sums)
         return MemoryOutput(
             total,
             {"sum": total[-1].detach()},
