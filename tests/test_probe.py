@@ -120,7 +120,7 @@ def test_all_memories_by_default(tmp_path, monkeypatch):
         (["recall", "--steps", "0"], ["steps=0: must be at least 1"]),
         (["recall", "--block-size", "0"], ["block_size=0: must be at least 1"]),
         (["recall", "--learning-rate", "0"], ["learning_rate=0.0: must be above 0"]),
-        (["recall", "--final-learning-rate", "1"], ["final_learning_rate=1.0: must be from 0 to learning_rate"]),
+        (["recall", "--final-learning-rate", "1"], ["final_learning_rate=1.0: must be from 0"]),
         (["recall", "--memory-loss-coef", "-1"], ["memory_loss_coef=-1.0: must be at least 0"]),
         (["recall", "--threads", "0"], ["threads=0: must be at least 1"]),
         (["recall", "--memory", "lstn"], ["memory='lstn'", "lstm"]),

@@ -240,6 +240,19 @@ def test_advantages_are_not_blown_up() -> None:
     assert model._advantages(block) is block.advantages
 
 
+def test_the_entropy_bonus_may_fall() -> None:
+    entropies = []
+    for remaining in (1.0, 0.5, 0.0):
+        # Without bonus, a malus: entropy falls.
+        model = ppo(toys(3), "lstm", learning_rate=0.01, ent_coef=lambda left: 10 * left - 5)
+        collect(model)
+        model._current_progress_remaining = remaining
+        model.train()
+        assert model.logger.name_to_value["train/ent_coef"] == pytest.approx(10 * remaining - 5)
+        entropies.append(-model.logger.name_to_value["train/entropy_loss"])
+    assert entropies[0] > entropies[1] > entropies[2]
+
+
 def test_the_penalty_comes_in_with_success() -> None:
     kwargs = {"memory_loss_coef": 0.1, "memory_loss_gate": 0.8, "stats_window_size": 10}
     model = ppo(toys(3), "expire-span", **kwargs)
