@@ -37,6 +37,7 @@ from memspan.show.probe_table import in_short, interval, legend, probe_table, sh
 COLUMNS = 100
 """Width of what is printed where there is no terminal to ask."""
 INTERRUPTED = 130
+DIVERGED = 1
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Options:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Trains, tests and draws; returns the exit code.
+    """Trains, tests and draws; returns the exit code: 1 if a memory diverged.
 
     Raises:
         ValueError: a setting is wrong; nothing was trained.
@@ -92,8 +93,9 @@ def main(args: Sequence[str] | None = None) -> int:
         results=[],
         **provenance(),  # type: ignore[arg-type]
     )
+    diverged: list[str] = []
     try:
-        for result in _results(probe, entrants, training, console):
+        for result in _results(probe, entrants, training, console, diverged):
             found.results.append(result)
             found.save(folder)
     except KeyboardInterrupt:
@@ -103,12 +105,17 @@ def main(args: Sequence[str] | None = None) -> int:
     except ValueError as error:
         # Settings were checked: what goes wrong now is no wrong use, and its traceback is needed.
         raise RuntimeError("probing failed") from error
+    if not found.results:
+        console.print("Nothing was learnt: there are no results.")
+        return DIVERGED
     console.print(probe_table(found))
     console.print(legend(found) + "\n", soft_wrap=True, markup=False)
     console.print(f"Results: {folder / FILE_NAME}", soft_wrap=True, markup=False)
     for file in save_figure(draw_probe(found), folder / probe.name):
         console.print(f"Figure:  {file}", soft_wrap=True, markup=False)
-    return 0
+    for title in diverged:
+        console.print(f"Missing: {title}", soft_wrap=True, markup=False)
+    return DIVERGED if diverged else 0
 
 
 def parse(args: Sequence[str]) -> tuple[Probe, Training, Options]:
@@ -174,14 +181,22 @@ def check(probe: Probe, training: Training, options: Options) -> tuple[list[Entr
     return entrants, folder
 
 
-def _results(probe: Probe, entrants: list[Entrant], training: Training, console: Console) -> Iterator[Result]:
-    """One memory after the other, small sizes first."""
+def _results(
+    probe: Probe, entrants: list[Entrant], training: Training, console: Console, diverged: list[str]
+) -> Iterator[Result]:
+    """One memory after the other, small sizes first; titles of those that diverged go to `diverged`."""
     todo = [(entrant, size) for entrant in entrants for size in probe.sizes]
     for i, (entrant, size) in enumerate(todo):
         name = " ".join(filter(None, [entrant.name, entrant.label]))
         title = f"[{i + 1}/{len(todo)}] {name}, {probe.size_label.partition(' (')[0]} {size}"
-        with show_progress(console, title, training.steps, probe.measure) as on_update:
-            result = run(probe, entrant, size, training, on_update)
+        try:
+            with show_progress(console, title, training.steps, probe.measure) as on_update:
+                result = run(probe, entrant, size, training, on_update)
+        except FloatingPointError as error:
+            # The others can still be compared.
+            diverged.append(f"{title}: {error}")
+            console.print(diverged[-1], soft_wrap=True, markup=False)
+            continue
         result = dataclasses.replace(result, ci=interval(probe.measure, result.scores))
         console.print(f"{title}: {in_short(probe.measure, result)}", soft_wrap=True, markup=False)
         yield result

@@ -96,6 +96,26 @@ def test_interrupt_keeps_what_is_done(tmp_path, monkeypatch, capsys):
     assert "Stopped; what was done is in" in capsys.readouterr().out
 
 
+def test_who_diverges_is_named_and_the_others_are_kept(tmp_path, monkeypatch, capsys):
+    from memspan import probe
+
+    real = probe.run
+
+    def run(probed, entrant, size, training, on_update):
+        if entrant.memory == "gru" and size == 4:
+            training = dataclasses.replace(training, learning_rate=1e30)
+        return real(probed, entrant, size, training, on_update)
+
+    monkeypatch.setattr(probe, "run", run)
+    args = ["recall", "--gaps", "3", "4", "--memory", "gru", "none", "--out", str(tmp_path), *SMALL]
+    assert cli.main(["probe", *args]) == 1
+    told = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert [(one["memory"], one["size"]) for one in told] == [("gru", 3), ("none", 3), ("none", 4)]
+    out = capsys.readouterr().out
+    assert "Missing: [2/4] gru, gap 4: diverged at " in out
+    assert (tmp_path / "recall.png").is_file()
+
+
 def test_all_memories_by_default(tmp_path, monkeypatch):
     from memspan import probe
 

@@ -14,9 +14,9 @@ weights, n is the number of dimensions of their feature map. Values are fresh ra
 be recognised, and few, so that a key may use almost all of the width.
 
 Where we differ: keys and values are no learnt embeddings of tokens, but one-hot keys and Gaussian values,
-which go through one learnt linear map; Q questions follow one another, where the paper asks one; and while
-training, numbers of keys vary uniformly from 1 to the number that is tested. With all of 128 keys from the
-start, one value is lost among the others: in 1,000 batches fast weights did not begin to learn.
+which go through one learnt linear map; Q questions follow one another, where the paper asks one; and half of
+the batches have fewer keys, any number of them. With all of 128 keys from the start, one value is lost among
+the others: in 1,000 batches fast weights did not begin to learn.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Capacity(Probe):
         return N_NUMBERS
 
     def training_size(self, size: int, generator: torch.Generator) -> int:
-        """Uniform in 1..size: among few keys it is learnt what to do, and the last ones are not seldom."""
+        """The size itself, or uniform in 1..size: among few keys it is learnt what to do."""
+        if torch.rand((), generator=generator) < 0.5:
+            return size
         return int(torch.randint(1, size + 1, (), generator=generator))
 
     def draw(self, size: int, batch_size: int, generator: torch.Generator) -> Sequences:

@@ -9,6 +9,7 @@ which are mixed in (`Probe.training_size`).
 from __future__ import annotations
 
 import dataclasses
+import math
 import random
 import time
 from collections import deque
@@ -133,6 +134,7 @@ def run(
 
     Raises:
         ValueError: the memory cannot be built.
+        FloatingPointError: it diverged: the loss or an answer is no number any more.
     """
     begun = time.monotonic()
     n_steps = len(probe.draw(size, 1, probe.generator("size")).x)
@@ -142,6 +144,8 @@ def run(
     model = ProbeModel(memory, probe.n_inputs(size), probe.n_outputs(size))
     curve, solved = _train(model, probe, size, training, on_update)
     scores, effective_memory = _test(model, probe, size, training)
+    if not scores.isfinite().all():
+        raise FloatingPointError("diverged at the last update; a lower learning rate may help")
     return Result(
         memory=entrant.memory,
         label=entrant.label,
@@ -184,6 +188,8 @@ def _train(
             drawn = size
         sequences = probe.draw(drawn, training.batch_size, generator)
         loss, score = _update(model, optimizer, probe, sequences, training)
+        if not (math.isfinite(loss) and math.isfinite(score)):
+            raise FloatingPointError(f"diverged at update {update}; a lower learning rate may help")
         falling.step()
         recent.append(score)
         points.append((drawn, loss, score))

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
 probe() { "$python" -m memspan probe "$@" --overwrite; }
+falling="--final-learning-rate 0"
 # Most stop early: at 20 batches in a row without an error.
 small="--steps 1000 --batch-size 16 --test-sequences 128"
 
@@ -27,28 +28,28 @@ recall_long() {
 # 32 of them at a width of 32, dpfp 64, 128 and 192, favor 64.
 capacity() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 16 32 64 --width 32 --steps 1500 --test-sequences 128 --out results/probes/capacity --memory \
+    probe capacity --pairs 16 32 64 --width 32 --steps 1500 $falling --test-sequences 128 --out results/probes/capacity --memory \
         $one,update_rule=sum,feature_map=elu $one,update_rule=sum,feature_map=favor \
         $one,update_rule=sum,feature_map=dpfp,nu={1,2,3} transformer-xl,n_layers=1,n_heads=1 lstm
 }
 
 replace() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --replace --pairs 8 16 32 --width 32 --steps 1500 --test-sequences 128 --out results/probes/replace \
+    probe capacity --replace --pairs 8 16 32 --width 32 --steps 1500 $falling --test-sequences 128 --out results/probes/replace \
         --memory $one,feature_map=dpfp,nu=2,update_rule={sum,delta}
 }
 
 # A quarter of the usual width, to see dpfp's errors begin: at 32, 64 and 96 dimensions.
 capacity_narrow() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 32 64 96 --width 16 --steps 1500 --test-sequences 128 --out results/probes/capacity-narrow \
+    probe capacity --pairs 32 64 96 --width 16 --steps 1500 $falling --test-sequences 128 --out results/probes/capacity-narrow \
         --memory $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
 }
 
 # The usual width, as in the paper: elu has 64 dimensions, dpfp 128, 256 and 384. About half an hour.
 capacity_wide() {
     one="linear-attention,n_layers=1,n_heads=1"
-    probe capacity --pairs 64 128 256 --width 64 --steps 3000 --test-sequences 128 --out results/probes/capacity-wide \
+    probe capacity --pairs 64 128 256 --width 64 --steps 3000 $falling --test-sequences 128 --out results/probes/capacity-wide \
         --memory transformer-xl,n_layers=1,n_heads=1 $one,update_rule=sum,feature_map=elu \
         $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
 }
