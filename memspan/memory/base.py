@@ -21,6 +21,9 @@ from torch import Tensor, nn
 State = dict[str, Tensor]
 """What a memory remembers: named tensors, each with the batch as its first dimension."""
 
+FREE = -1
+"""Age of a slot that holds nothing."""
+
 
 @dataclass(frozen=True)
 class MemoryOutput:

@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer
-from memspan.memory.base import Memory, MemoryOutput, Remembered, State
+from memspan.memory.base import FREE, Memory, MemoryOutput, Remembered, State
 from memspan.memory.compression import (
     FUNCTIONS,
     LEARNING_FUNCTIONS,
@@ -53,7 +53,7 @@ from memspan.memory.compression import (
     Function,
     Loss,
 )
-from memspan.memory.compressive_layout import FREE, Block, Layout, take
+from memspan.memory.compressive_layout import Block, Layout, take
 from memspan.memory.registry import register
 from memspan.memory.transformer import TransformerConfig, attention_layers
 

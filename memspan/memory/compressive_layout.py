@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-FREE = -1
+from memspan.memory.base import FREE
 
 
 def take(values: Tensor, columns: Tensor, used: Tensor) -> Tensor:

@@ -35,11 +35,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from memspan.memory.base import Remembered, State
+from memspan.memory.base import FREE, Remembered, State
 from memspan.memory.continuous_signal import ContinuousSignal
 from memspan.memory.registry import register
 from memspan.memory.segments import Segments
-from memspan.memory.slots import FREE
 from memspan.memory.transformer_xl import TransformerXL, TransformerXLConfig
 
 

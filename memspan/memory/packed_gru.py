@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memspan.memory.packed_lstm import steps_before
+from memspan.memory.packing import steps_before
 
 
 class _PackedGRU(torch.autograd.Function):

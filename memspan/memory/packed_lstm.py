@@ -17,6 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from memspan.memory.packing import steps_before
+
 
 class _PackedLSTM(torch.autograd.Function):
     @staticmethod
@@ -85,12 +87,6 @@ class _PackedLSTM(torch.autograd.Function):
             torch.mm(d_gates.view(n, -1), weight, out=grad_h[:n])
         grad_gates = grad_gates.view(len(gates), -1)
         return grad_gates, grad_gates.t() @ h_before, None, None, None
-
-
-def steps_before(first: Tensor, packed: Tensor, sizes: list[int]) -> Tensor:
-    """What each step read of the step before, in packed order: of sequences that are still running."""
-    before = (step[:n] for step, n in zip(torch.split(packed, sizes), sizes[1:], strict=False))
-    return torch.cat([first, *before])
 
 
 def packed_lstm(

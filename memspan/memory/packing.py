@@ -72,3 +72,9 @@ class Packing:
     def last(self, packed: Tensor) -> Tensor:
         """What each row ends with: (T * B, D), in packed order -> (B, D)."""
         return packed[self.unpack[:, -1]]
+
+
+def steps_before(first: Tensor, packed: Tensor, sizes: list[int]) -> Tensor:
+    """What each step read of the step before, in packed order: of sequences that are still running."""
+    before = (step[:n] for step, n in zip(torch.split(packed, sizes), sizes[1:], strict=False))
+    return torch.cat([first, *before])

@@ -20,12 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer, Residual
-from memspan.memory.base import Memory, MemoryOutput, Remembered, State
+from memspan.memory.base import FREE, Memory, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
 NEVER = float("inf")
-FREE = -1
 GROWTH = 16
 """Slots by which a full cache grows."""
 
