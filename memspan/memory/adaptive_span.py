@@ -25,35 +25,21 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
-from memspan.memory.ramp import log_ramp_mask
+from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
 from memspan.memory.slots import Readable, SlotTransformer
-from memspan.memory.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)
-class AdaptiveSpanConfig(TransformerConfig):
+class AdaptiveSpanConfig(SpanConfig):
     """Settings of `adaptive-span`."""
 
-    max_span: int = 256
-    """L: longest span in steps."""
-    ramp: int = 16
-    """R: steps over which a head's memories fade."""
     initial_span: float = 0.5
     """First spans as a fraction of max_span."""
-    span_learning_rate: float | None = None
-    """Learning rate of the spans, as fractions of max_span, at the start; None: as everything else."""
 
     def validate(self) -> None:
         super().validate()
-        self._require("max_span", self.max_span >= 1, "at least 1")
-        self._require("ramp", self.ramp >= 1, "at least 1")
         self._require("initial_span", 0 <= self.initial_span <= 1, "from 0 to 1")
-        self._require(
-            "span_learning_rate",
-            self.span_learning_rate is None or self.span_learning_rate >= 0,
-            "at least 0",
-        )
 
 
 class _Within(torch.autograd.Function):
@@ -110,7 +96,5 @@ class AdaptiveSpan(SlotTransformer):
         return float(self.max_span + self.ramp - 1)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        if self.span_learning_rate is None:
-            return []
-        # An eps above the noise of the gradients, as for Expire-Span: else spans would wander at full pace.
-        return [ParameterGroup(list(self.span_fractions), self.span_learning_rate, {"eps": 1e-3})]
+        # The learning rate is that of spans as fractions of L.
+        return span_groups(self.span_learning_rate, self.span_fractions)

@@ -30,20 +30,15 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
-from memspan.memory.ramp import log_ramp_mask
+from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
 from memspan.memory.slots import Readable, SlotTransformer
-from memspan.memory.transformer import TransformerConfig
 
 
 @dataclass(frozen=True)
-class ExpireSpanConfig(TransformerConfig):
+class ExpireSpanConfig(SpanConfig):
     """Settings of `expire-span`."""
 
-    max_span: int = 256
-    """L: longest span in steps. Leave slack over the longest gap: a span only approaches L."""
-    ramp: int = 16
-    """R: steps over which an expiring memory fades."""
     initial_span: float = 0.9
     """First spans as a fraction of max_span; above 0.5, see `SpanPredictor`."""
     divide_logit_by_ramp: bool = False
@@ -52,20 +47,11 @@ class ExpireSpanConfig(TransformerConfig):
     """While training, cut all spans to a random limit from U(0, L): a regulariser for large L."""
     penalty: Literal["new", "ramp"] = "new"
     """When a memory's span is charged: when it is made, or while it passes through its ramp."""
-    span_learning_rate: float | None = None
-    """Learning rate of the span predictor at the start; None: as everything else."""
 
     def validate(self) -> None:
         super().validate()
-        self._require("max_span", self.max_span >= 1, "at least 1")
-        self._require("ramp", self.ramp >= 1, "at least 1")
         self._require("initial_span", 0 < self.initial_span < 1, "between 0 and 1, both excluded")
         self._require("penalty", self.penalty in ("new", "ramp"), "'new' or 'ramp'")
-        self._require(
-            "span_learning_rate",
-            self.span_learning_rate is None or self.span_learning_rate >= 0,
-            "at least 0",
-        )
 
 
 class SpanPredictor(nn.Module):
@@ -170,10 +156,4 @@ class ExpireSpan(SlotTransformer):
         return float(self.max_span + self.ramp - 1)
 
     def parameter_groups(self) -> list[ParameterGroup]:
-        if self.span_learning_rate is None:
-            return []
-        # Adam divides out how large gradients are: without an eps above their noise, spans would wander at
-        # full pace before there is a penalty or a use for memory.
-        return [
-            ParameterGroup(list(self.span_predictors.parameters()), self.span_learning_rate, {"eps": 1e-3})
-        ]
+        return span_groups(self.span_learning_rate, self.span_predictors.parameters())

@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from memspan.memory.base import ParameterGroup
+from memspan.memory.transformer import TransformerConfig
+
+
+@dataclass(frozen=True)
+class SpanConfig(TransformerConfig):
+    """Settings that Transformers with learnt spans share."""
+
+    max_span: int = 256
+    """L: longest span in steps. Leave slack over the longest gap: a span only approaches L."""
+    ramp: int = 16
+    """R: steps over which what leaves its span fades."""
+    span_learning_rate: float | None = None
+    """Learning rate of the spans at the start; None: as everything else."""
+
+    def validate(self) -> None:
+        super().validate()
+        self._require("max_span", self.max_span >= 1, "at least 1")
+        self._require("ramp", self.ramp >= 1, "at least 1")
+        self._require(
+            "span_learning_rate",
+            self.span_learning_rate is None or self.span_learning_rate >= 0,
+            "at least 0",
+        )
+
+
+def span_groups(learning_rate: float | None, parameters: Iterable[nn.Parameter]) -> list[ParameterGroup]:
+    """The spans' parameters at a pace of their own, if they have one."""
+    if learning_rate is None:
+        return []
+    # Adam divides out how large gradients are: without an eps above their noise, spans would wander at
+    # full pace before there is a penalty or a use for memory.
+    return [ParameterGroup(list(parameters), learning_rate, {"eps": 1e-3})]
 
 
 class _LogRampMask(torch.autograd.Function):
