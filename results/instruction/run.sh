@@ -9,7 +9,12 @@ for memory in transformer-xl expire-span; do
     train --env memspan/InstructionSmall-v0 --memory $memory
 done
 
-train --env memspan/Instruction-v0 --memory transformer-xl
+for seed in 0 1; do
+    train --env memspan/Instruction-v0 --memory expire-span --seed $seed
+    train --env memspan/Instruction-v0 --memory lstm --seed $seed
+done
+train --env memspan/Instruction-v0 --memory transformer-xl --seed 0
+train --env memspan/Instruction-v0 --memory transformer-xl --seed 1 --n-minibatches 16 --n-epochs 2
 
 memspan evaluate runs/results/InstructionSmall-v0 runs/results/Instruction-v0 --figure results/instruction/success-against-memory.png
 python results/publish.py runs/results results/instruction InstructionSmall-v0 Instruction-v0
