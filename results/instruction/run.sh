@@ -16,7 +16,8 @@ done
 train --env memspan/Instruction-v0 --memory transformer-xl --seed 0
 train --env memspan/Instruction-v0 --memory transformer-xl --seed 1 --n-minibatches 16 --n-epochs 2
 
-memspan evaluate runs/results/InstructionSmall-v0 runs/results/Instruction-v0 --figure results/instruction/success-against-memory.png
+memspan evaluate runs/results/InstructionSmall-v0 --figure results/instruction/success-against-memory.png
+memspan evaluate runs/results/Instruction-v0 --figure results/instruction/success-against-memory-full.png
 python results/publish.py runs/results results/instruction InstructionSmall-v0 Instruction-v0
 python results/curves.py results/instruction/Instruction-v0 results/instruction/curves-full.png
 python results/curves.py results/instruction/InstructionSmall-v0 results/instruction/curves.png
