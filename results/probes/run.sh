@@ -46,7 +46,7 @@ capacity_narrow() {
         --memory $one,update_rule=sum,feature_map=dpfp,nu={1,2,3}
 }
 
-# The usual width, as in the paper: elu has 64 dimensions, dpfp 128, 256 and 384. About half an hour.
+# The usual width, as in the paper: elu has 64 dimensions, dpfp 128, 256 and 384. About an hour.
 capacity_wide() {
     one="linear-attention,n_layers=1,n_heads=1"
     probe capacity --pairs 64 128 256 --width 64 --steps 3000 $falling --test-sequences 128 --out results/probes/capacity-wide \
