@@ -4,6 +4,7 @@
 # make check       lint, format, types, import rules
 # make format      mend what lint and format can mend
 # make benchmark   speed, beside peers on the same machine
+# make torture     kill a training a hundred times and go on with it: the same bits?
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,7 +13,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check format benchmark install clean
+.PHONY: demo test test-slow check format benchmark torture install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -68,6 +69,9 @@ benchmark: $(INSTALLED)
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt 'sb3-contrib>=2.6'
 	$(BIN)/python benchmarks/engine.py
 	$(BIN)/python benchmarks/training.py
+
+torture: $(INSTALLED)
+	$(BIN)/python benchmarks/torture.py
 
 clean:
 	rm -rf $(DEMO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

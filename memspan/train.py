@@ -12,24 +12,24 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 from stable_baselines3.common.callbacks import CallbackList
-from stable_baselines3.common.logger import Logger, TensorBoardOutputFormat
-from torch.utils.tensorboard import SummaryWriter
+from stable_baselines3.common.logger import Logger
 
 from memspan.agents import MemoryPPO
-from memspan.runs import (
-    RunConfig,
-    load_checkpoint,
-    load_config,
-    make_env,
-    make_model,
-    run_folder,
-    save_config,
-)
+from memspan.runs import RunConfig, load_config, make_env, make_model, read_info, run_folder, save_config
 from memspan.runs.build import spread_seed
-from memspan.runs.callbacks import CheckpointCallback, StopCallback, recent_return, recent_success
+from memspan.runs.callbacks import (
+    CheckpointCallback,
+    StopCallback,
+    recent_return,
+    recent_success,
+    remove_old_checkpoints,
+)
+from memspan.runs.checkpoint import FORMATS, SUFFIX, resume_checkpoint
 from memspan.runs.checks import check_config
+from memspan.runs.events import ContinuedTensorBoard
+from memspan.runs.files import remove_leftovers
 from memspan.runs.flags import parse
-from memspan.runs.folder import checkpoint_path, numbered_checkpoints
+from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
 from memspan.runs.progress import ProgressCallback, short_count
 
 INTERRUPTED = 130
@@ -37,7 +37,7 @@ INTERRUPTED = 130
 
 @dataclasses.dataclass(frozen=True)
 class Resume:
-    """Go on with a run as if it had never stopped; only the environments start anew."""
+    """Go on with a run as if it had never stopped."""
 
     resume: Path
     """Folder of the run; its settings are those it was started with."""
@@ -77,31 +77,48 @@ def train(config: RunConfig, folder: Path) -> int:
     Raises:
         ValueError: the checkpoint does not fit.
     """
+    console = Console(highlight=False)
+    last = _last_checkpoint(config, folder, console)
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
     model = make_model(config, make_env(config))
-    if numbered_checkpoints(folder):
-        info = load_checkpoint(model, config, checkpoint_path(folder))
-        if info.timesteps >= config.total_timesteps:
-            raise ValueError(
-                f"{folder}: finished already, at {info.timesteps} of {config.total_timesteps} timesteps"
-            )
+    logger = Logger(str(folder), [])
+    model.set_logger(logger)
+    if last is not None and not resume_checkpoint(model, config, last):
         # Not the same episodes and draws once more.
-        model.set_random_seed(spread_seed(config.seed, info.timesteps))
-    model.set_logger(Logger(str(folder), [_ContinuedTensorBoard(folder, model.num_timesteps)]))
-    return _learn(model, config, folder)
+        model.set_random_seed(spread_seed(config.seed, model.num_timesteps))
+        _print(console, f"{_why_anew(config, last)}: its episodes start anew.")
+    logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
+    return _learn(model, config, folder, console)
 
 
-class _ContinuedTensorBoard(TensorBoardOutputFormat):
-    """TensorBoard from a step on: what a killed run wrote after its last checkpoint is taken back."""
+def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path | None:
+    """What to go on from, once the folder is as a run that was not killed would have left it.
 
-    def __init__(self, folder: Path, timesteps: int) -> None:
-        self.writer = SummaryWriter(str(folder), purge_step=timesteps + 1 if timesteps else None)
-        self._is_closed = False
+    Raises:
+        ValueError: the run is finished, or no checkpoint is whole.
+    """
+    remove_leftovers(folder, CONFIG)
+    remove_leftovers(folder / CHECKPOINTS, SUFFIX)
+    last, damaged = last_whole_checkpoint(folder)
+    if last is None:
+        return None
+    timesteps = read_info(last).timesteps
+    remove_old_checkpoints(config, folder, timesteps)
+    if timesteps >= config.total_timesteps:
+        raise ValueError(f"{folder}: finished already, at {timesteps} of {config.total_timesteps} timesteps")
+    for line in damaged:
+        _print(console, f"{line}; going on from {last.name}")
+    return last
 
 
-def _learn(model: MemoryPPO, config: RunConfig, folder: Path) -> int:
-    console = Console(highlight=False)
+def _why_anew(config: RunConfig, checkpoint: Path) -> str:
+    if read_info(checkpoint).format == FORMATS[-1]:
+        return f"{config.env} cannot save where it is"
+    return f"{checkpoint.name} is of a format that did not hold the environments"
+
+
+def _learn(model: MemoryPPO, config: RunConfig, folder: Path, console: Console) -> int:
     title = f"{config.memory} on {config.env}, seed {config.seed} -> {folder}"
     progress = ProgressCallback(title, console)
     checkpoints = CheckpointCallback(config, folder)

@@ -214,17 +214,17 @@ def test_resume_has_policy_optimizer_and_statistics(tmp_path: Path, monkeypatch:
         at_rollout(4, interrupt, patch)
         assert train(tmp_path) == 130
     before = load_file(numbered_checkpoints(folder)[-1])
-    # Stopped once more before it learns anything: all is as it was loaded, but for episodes ended since.
+    # Stopped once more before it learns anything: all is as it was loaded.
     with monkeypatch.context() as patch:
         at_rollout(1, interrupt, patch)
         assert cli.main(["train", "--resume", str(folder)]) == 130
     after = load_file(numbered_checkpoints(folder)[-1])
-    assert {name.partition(".")[0] for name in before} == {"policy", "optimizer", "recent"}
+    parts = {"policy", "optimizer", "recent", "agent", "memory", "env", "random"}
+    assert {name.partition(".")[0] for name in before} == parts
     assert before.keys() == after.keys()
     for name, value in before.items():
-        if not name.startswith("recent."):
-            assert torch.equal(value, after[name]), name
-    assert len(before["recent.success"]) == len(after["recent.success"]) == 10
+        assert torch.equal(value, after[name]), name
+    assert len(before["recent.success"]) == 10
 
 
 def test_resume_knows_the_best_so_far(finished: Path) -> None:
@@ -341,7 +341,7 @@ def test_config_that_was_edited(
 
 def test_checkpoints_hold_tensors_and_text_alone(finished: Path) -> None:
     with safe_open(numbered_checkpoints(finished)[-1], framework="pt") as file:
-        assert set(file.metadata()) == {"format", "timesteps", "n_updates", "config", "score"}
+        assert set(file.metadata()) == {"format", "timesteps", "n_updates", "config", "score", "counters"}
 
 
 def test_errors_while_learning_keep_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

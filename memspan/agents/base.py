@@ -142,7 +142,9 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         self.policy.set_training_mode(False)
         if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
             self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
-        self._memory_state = self.policy.memory.compact(self._memory_state)
+        # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
+        packed = self.policy.memory.compact(self._memory_state)
+        self._memory_state = {name: value.contiguous() for name, value in packed.items()}
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}

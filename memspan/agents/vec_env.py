@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -13,6 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 _TRANSLATED = {"final_obs", "final_info", "_final_obs", "_final_info"}
+_STATE = "state."
 
 
 class VecEnvAdapter(VecEnv):
@@ -25,6 +26,9 @@ class VecEnvAdapter(VecEnv):
     - DISABLED: finished rows are reset here, with `options={"reset_mask": ...}`;
     - NEXT_STEP: the step after the last one resets and ignores its action. It is counted to the episode
       that ended, as one more step of reward 0, so that nothing of it is seen by the next episode.
+
+    Environments with `get_snapshot() -> dict[str, np.ndarray]` and `set_snapshot(snapshot) -> observations`,
+    as ours have them, can be left and gone on with; see `memspan.agents.episodes`.
 
     Finished rows also get `info["episode"]` (return `r`, length `l`, seconds since the start `t`), as SB3's
     Monitor would write it, and `info["is_success"]` if the environment tells `success`.
@@ -60,6 +64,41 @@ class VecEnvAdapter(VecEnv):
         self._lengths[:] = 0
         self._ending.clear()
         return observations  # type: ignore[no-any-return]
+
+    def get_snapshot(self) -> dict[str, np.ndarray] | None:
+        """All that the episodes' future depends on; None where the environments cannot tell.
+
+        Returns:
+            `returns` and `lengths` (num_envs,) of the episodes so far, and the fields of
+            `env.get_snapshot()`, each as `state.<field>`.
+        """
+        # What a wrapper passes on from inside is not all that there is to it. And with NEXT_STEP there may
+        # be infos to report a step later, which can hold anything.
+        if not hasattr(type(self.env), "set_snapshot") or self.autoreset_mode == AutoresetMode.NEXT_STEP:
+            return None
+        inner = {f"{_STATE}{field}": values for field, values in self.env.get_snapshot().items()}  # type: ignore[attr-defined]
+        return {"returns": self._returns.copy(), "lengths": self._lengths.copy(), **inner}
+
+    def set_snapshot(self, snapshot: Mapping[str, np.ndarray]) -> VecEnvObs:
+        """Goes on from a snapshot, in place of a reset.
+
+        Returns:
+            What is observed there, (num_envs, ...).
+
+        Raises:
+            ValueError: the environments refuse their part.
+        """
+        inner = {
+            field.removeprefix(_STATE): values
+            for field, values in snapshot.items()
+            if field.startswith(_STATE)
+        }
+        observations: VecEnvObs = self.env.set_snapshot(inner)  # type: ignore[attr-defined]
+        self._returns[:] = snapshot["returns"]
+        self._lengths[:] = snapshot["lengths"]
+        self._reset_seeds()
+        self._reset_options()
+        return observations
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions

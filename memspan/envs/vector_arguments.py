@@ -109,3 +109,18 @@ def read_state(
                 f"for environment {at[0]}"
             )
     return read
+
+
+def read_streams(streams: Any, num_envs: int) -> npt.NDArray[np.uint64]:
+    """Checks a snapshot's `random_streams`, (num_envs,) uint64.
+
+    Raises:
+        ValueError: they are missing, or of another type or shape.
+    """
+    given = np.asarray(streams)
+    if given.dtype != np.uint64 or given.shape != (num_envs,):
+        raise ValueError(
+            f"snapshot['random_streams'] must be uint64 of shape ({num_envs},), "
+            f"got {given.dtype} of shape {given.shape}"
+        )
+    return given

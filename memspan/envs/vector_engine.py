@@ -11,8 +11,18 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from memspan.envs import kernels
-from memspan.envs.vector_arguments import Layout, Limits, is_integer, read_mask, read_seeds, read_state
+from memspan.envs.vector_arguments import (
+    Layout,
+    Limits,
+    is_integer,
+    read_mask,
+    read_seeds,
+    read_state,
+    read_streams,
+)
 
+STREAMS = "random_streams"
+"""The field of a snapshot that a state does not have."""
 INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
 
 
@@ -146,6 +156,29 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         """
         self._put_state(read_state(state, self.get_state(), self._state_limits))
         return self._observe()
+
+    def get_snapshot(self) -> Layout:
+        """All that the future depends on: the state, and where the random streams are.
+
+        Returns:
+            Copies of the fields of `get_state`, and `random_streams` (num_envs,) uint64.
+        """
+        return self.get_state() | {STREAMS: self._rng.copy()}
+
+    def set_snapshot(self, snapshot: Mapping[str, npt.ArrayLike]) -> npt.NDArray[Any]:
+        """Goes on from a snapshot of an engine with the same parameters as if it had never been left.
+
+        Returns:
+            What is observed there, (num_envs, ...).
+
+        Raises:
+            ValueError: as `set_state`; nothing was changed.
+        """
+        state = dict(snapshot)
+        streams = read_streams(state.pop(STREAMS, None), self.num_envs)
+        obs = self.set_state(state)
+        self._rng[:] = streams
+        return obs
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None

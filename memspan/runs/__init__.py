@@ -3,7 +3,7 @@
 from memspan.runs.build import adapt, make_env, make_model, spread_seed
 from memspan.runs.checkpoint import CheckpointInfo, load_checkpoint, read_info, save_checkpoint
 from memspan.runs.config import RunConfig
-from memspan.runs.folder import checkpoint_path, load_config, load_model, run_folder, save_config
+from memspan.runs.folder import checkpoint_path, find_runs, load_config, load_model, run_folder, save_config
 from memspan.runs.presets import preset, preset_blocks
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "RunConfig",
     "adapt",
     "checkpoint_path",
+    "find_runs",
     "load_checkpoint",
     "load_config",
     "load_model",

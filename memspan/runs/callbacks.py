@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
-from memspan.runs.checkpoint import read_info, save_checkpoint
+from memspan.agents.snapshot import Snapshot, take_snapshot
+from memspan.runs.checkpoint import (
+    SUFFIX,
+    DamagedCheckpointError,
+    read_info,
+    save_checkpoint,
+    write_snapshot,
+)
 from memspan.runs.folder import BEST, CHECKPOINTS, numbered_checkpoints
 
 if TYPE_CHECKING:
@@ -24,6 +31,23 @@ if TYPE_CHECKING:
 
 KEPT = 3
 """Checkpoints by timesteps that are kept; the older ones are removed."""
+
+
+def is_due(config: RunConfig, timesteps: int) -> bool:
+    """Whether a checkpoint is due before the rollout that begins after so many steps."""
+    before = timesteps - config.n_envs * config.n_steps
+    return before >= 0 and timesteps // config.checkpoint_every > before // config.checkpoint_every
+
+
+def remove_old_checkpoints(config: RunConfig, folder: Path, timesteps: int) -> None:
+    """Leaves the checkpoints that a run which has never been stopped would have after so many steps.
+
+    Later ones, which can only be damaged, are left to be written anew.
+    """
+    until_now = [path for path in numbered_checkpoints(folder) if int(path.stem) <= timesteps]
+    kept = [path for path in until_now if int(path.stem) == timesteps or is_due(config, int(path.stem))]
+    for path in {*until_now} - {*kept[-KEPT:]}:
+        path.unlink()
 
 
 class Score(NamedTuple):
@@ -55,8 +79,10 @@ def recent_return(model: BaseAlgorithm) -> float | None:
 class CheckpointCallback(BaseCallback):
     """Checkpoints on schedule, and of the best rolling success rate.
 
-    A checkpoint is made of what a whole number of updates gave: on schedule when a rollout begins, and the
-    best when the rollout that proves it has ended and before the next update.
+    A checkpoint on schedule is what a rollout begins with: a whole number of updates, and all that the rest
+    of the run depends on. A run that is stopped in between keeps what its last rollout began with, for which
+    a copy is held; that checkpoint goes when the run, gone on with, has written the next. The best is written
+    when the rollout that proves it has ended and before the next update, and holds what was learnt alone.
 
     Args:
         config: the run.
@@ -70,16 +96,16 @@ class CheckpointCallback(BaseCallback):
         self.config = config
         self.folder = folder / CHECKPOINTS
         self.learnt = 0
-        best = self.folder / BEST
-        self.best: Score | None = Score(**read_info(best).score) if best.is_file() else None
+        self.best = _best_so_far(self.folder / BEST)
+        self._begun: Snapshot | None = None
 
     def _on_training_start(self) -> None:
         self.learnt = self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
-        every = self.config.checkpoint_every
-        due = self.model.num_timesteps // every > self.learnt // every
-        self.learnt = self.model.num_timesteps
+        self._begun = take_snapshot(self.model)
+        due = self._begun.timesteps > self.learnt and is_due(self.config, self._begun.timesteps)
+        self.learnt = self._begun.timesteps
         if due:
             self.save()
 
@@ -93,16 +119,15 @@ class CheckpointCallback(BaseCallback):
             save_checkpoint(self.model, self.config, self.folder / BEST, self.learnt, score._asdict())
 
     def _on_training_end(self) -> None:
-        self.learnt = self.model.num_timesteps
+        self._begun = take_snapshot(self.model)
+        self.learnt = self._begun.timesteps
         self.save()
 
-    def save(self) -> Path:
-        """Writes a checkpoint of what has been learnt so far and removes the oldest."""
-        path = self.folder / f"{self.learnt:012d}.safetensors"
-        save_checkpoint(self.model, self.config, path, self.learnt)
-        for old in numbered_checkpoints(self.folder.parent)[:-KEPT]:
-            old.unlink()
-        return path
+    def save(self) -> None:
+        """Writes a checkpoint of what the present rollout began with, if one has, and removes old ones."""
+        if self._begun is not None:
+            write_snapshot(self._begun, self.config, self.folder / f"{self.learnt:012d}{SUFFIX}")
+            remove_old_checkpoints(self.config, self.folder.parent, self.learnt)
 
     def _score(self) -> Score | None:
         """None until as many episodes have ended as the rolling means are over."""
@@ -113,6 +138,14 @@ class CheckpointCallback(BaseCallback):
         reached = recent_return(self.model) if success is None else success
         assert reached is not None
         return Score(reached, float(self.logger.name_to_value["memory/effective_memory"]))
+
+
+def _best_so_far(path: Path) -> Score | None:
+    try:
+        return Score(**read_info(path).score) if path.is_file() else None
+    except DamagedCheckpointError:
+        # The next one takes its place.
+        return None
 
 
 class StopCallback(BaseCallback):

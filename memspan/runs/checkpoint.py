@@ -1,41 +1,44 @@
 """One file per checkpoint, for evaluation and for going on: safetensors, nothing that runs code when loaded.
 
-Tensors:
+Tensors: what was learnt, see `memspan.agents.snapshot`; and, where the run is to go on from it, where its
+episodes are, see `memspan.agents.episodes`. Evaluation does not read the latter.
 
-    policy.<parameter>          the policy, each parameter once
-    optimizer.<i>.<name>        Adam's state of parameter i
-    recent.success  (E,) bool   the last episodes' successes, E at most `stats_window_size`
-    recent.episodes (E, 3)      their returns, lengths and times
+Metadata: `format`, `timesteps` (those that were learnt from), `n_updates`, and as JSON `config`, `score` and
+`counters`.
 
-Metadata: `format`, `timesteps` (those that were learnt from), `n_updates`, and as JSON `config` and `score`.
+Files of format 1 knew neither episodes nor counters.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from memspan.agents.snapshot import LEARNT, Snapshot, put_back_learnt, put_back_rest, take_snapshot
 from memspan.memory import make_config
+from memspan.runs.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from memspan.agents import MemoryPPO
     from memspan.runs.config import RunConfig
 
-FORMAT = "memspan checkpoint 1"
+FORMATS = ("memspan checkpoint 1", "memspan checkpoint 2")
+"""Those that can be read; the last is written."""
+SUFFIX = ".safetensors"
 SAME = ("env", "env_kwargs", "memory", "memory_kwargs", "algorithm", "width")
 """Settings without which the parameters mean nothing."""
+
+
+class DamagedCheckpointError(ValueError):
+    """A file that is not whole."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class CheckpointInfo:
     config: dict[str, Any]
     score: dict[str, float]
     """What the policy had reached, as `Score` in `memspan.runs.callbacks` has it; may be empty."""
+    format: str = FORMATS[-1]
+    counters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """See `Snapshot`."""
 
 
 def as_plain(config: RunConfig) -> dict[str, Any]:
@@ -57,22 +63,6 @@ def as_plain(config: RunConfig) -> dict[str, Any]:
     return plain
 
 
-def write_atomically(path: Path, write: Any) -> None:
-    """Has `write(temporary path)` make a file beside `path`, which then takes its place at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(name)
-        with open(name, "rb") as file:
-            os.fsync(file.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def save_checkpoint(
     model: MemoryPPO,
     config: RunConfig,
@@ -80,108 +70,127 @@ def save_checkpoint(
     timesteps: int | None = None,
     score: Mapping[str, float] | None = None,
 ) -> None:
-    """Writes a checkpoint; `path` has the old content or the new one, never half of it.
+    """Writes what an agent has learnt, to be evaluated, or to go on from with new episodes.
 
     Args:
         model: the agent.
         config: its settings.
-        path: the file.
+        path: the file; it has the old content or the new one, never half of it.
         timesteps: those that the policy has learnt from; None: all that were made.
         score: what the policy has reached.
     """
-    tensors = {f"policy.{name}": value for name, value in _policy_tensors(model).items()}
-    for index, values in model.policy.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
-    tensors["recent.success"] = torch.tensor([bool(one) for one in model.ep_success_buffer or ()])
-    episodes = [[one["r"], one["l"], one["t"]] for one in model.ep_info_buffer or ()]
-    tensors["recent.episodes"] = torch.tensor(episodes, dtype=torch.float64).reshape(-1, 3)
+    snapshot = take_snapshot(model, episodes=False)
+    if timesteps is not None:
+        snapshot = dataclasses.replace(snapshot, timesteps=timesteps)
+    write_snapshot(snapshot, config, path, score)
+
+
+def write_snapshot(
+    snapshot: Snapshot, config: RunConfig, path: Path, score: Mapping[str, float] | None = None
+) -> None:
+    """Writes a checkpoint, and removes what a killed writer may have left beside it.
+
+    Args:
+        snapshot: of the agent.
+        config: its settings.
+        path: the file; it has the old content or the new one, never half of it.
+        score: what the policy has reached.
+    """
     metadata = {
-        "format": FORMAT,
-        "timesteps": str(model.num_timesteps if timesteps is None else timesteps),
-        "n_updates": str(model._n_updates),
+        "format": FORMATS[-1],
+        "timesteps": str(snapshot.timesteps),
+        "n_updates": str(snapshot.n_updates),
         "config": json.dumps(as_plain(config)),
         "score": json.dumps(dict(score or {})),
+        "counters": json.dumps(snapshot.counters),
     }
-    ready = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    ready = {name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}
+    remove_leftovers(path.parent, SUFFIX)
     write_atomically(path, lambda temporary: save_file(ready, temporary, metadata))
 
 
 def load_checkpoint(model: MemoryPPO, config: RunConfig, path: Path) -> CheckpointInfo:
-    """Puts a checkpoint into a freshly made model: policy, optimizer, timesteps, recent episodes.
+    """Puts what was learnt into a freshly made model: policy, optimizer, timesteps, recent episodes.
 
     Raises:
         ValueError: the file is damaged, or was made with other settings.
     """
-    info, tensors = _read(path)
-    difference = _difference(info.config, json.loads(json.dumps(as_plain(config))))
-    if difference:
-        raise ValueError(f"{path}: made with other settings: {difference}")
-    policy = _policy_tensors(model)
-    loaded = {
-        name.removeprefix("policy."): value for name, value in tensors.items() if name.startswith("policy.")
-    }
-    for name in sorted(policy.keys() | loaded.keys()):
-        have, want = (tuple(one[name].shape) if name in one else None for one in (loaded, policy))
-        if have != want:
-            raise ValueError(f"{path}: parameter {name} has shape {have}, but the policy needs {want}")
-    with torch.no_grad():
-        for name, value in policy.items():
-            value.copy_(loaded[name])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            state.setdefault(int(index), {})[key] = value
-    optimizer = model.policy.optimizer
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
-    model.num_timesteps = info.timesteps
-    model._n_updates = info.n_updates
-    window = config.stats_window_size
-    model.ep_success_buffer = deque(tensors["recent.success"].tolist(), maxlen=window)
-    model.ep_info_buffer = deque(
-        ({"r": r, "l": int(length), "t": t} for r, length, t in tensors["recent.episodes"].tolist()),
-        maxlen=window,
-    )
+    info, tensors = _read(path, LEARNT)
+    _check_settings(info, config, path)
+    try:
+        put_back_learnt(model, _snapshot(info, tensors))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return info
+
+
+def resume_checkpoint(model: MemoryPPO, config: RunConfig, path: Path) -> bool:
+    """Puts all of a checkpoint into a freshly made model that has a logger, to go on as if never stopped.
+
+    Returns:
+        Whether the episodes go on, too; False: they are not in the file, or the environments cannot be put
+        back into them.
+
+    Raises:
+        ValueError: the file is damaged, was made with other settings, or a tensor does not fit.
+    """
+    info, tensors = _read(path, ("",))
+    _check_settings(info, config, path)
+    snapshot = _snapshot(info, tensors)
+    try:
+        put_back_learnt(model, snapshot)
+        return put_back_rest(model, snapshot)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def read_info(path: Path) -> CheckpointInfo:
     """What a checkpoint says about itself.
 
     Raises:
-        ValueError: the file is damaged, or no checkpoint.
+        DamagedCheckpointError: the file is not whole.
+        ValueError: it is missing, or no checkpoint.
     """
-    return _read(path, with_tensors=False)[0]
+    return _read(path)[0]
 
 
-def _read(path: Path, with_tensors: bool = True) -> tuple[CheckpointInfo, dict[str, Tensor]]:
+def _read(path: Path, wanted: tuple[str, ...] = ()) -> tuple[CheckpointInfo, dict[str, Tensor]]:
+    """A file, of its tensors those of which the name begins in one of the `wanted` ways."""
     if not Path(path).is_file():
         raise ValueError(f"{path}: no such checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()} if with_tensors else {}  # noqa: SIM118
+            names = [name for name in file.keys() if name.startswith(wanted)]  # noqa: SIM118
+            tensors = {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: damaged or cut short, or not a safetensors file ({error})") from None
-    if metadata.get("format") != FORMAT:
-        raise ValueError(f"{path}: format={metadata.get('format')!r}: must be {FORMAT!r}")
+        raise DamagedCheckpointError(
+            f"{path}: damaged or cut short, or not a safetensors file ({error})"
+        ) from None
+    if metadata.get("format") not in FORMATS:
+        known = " or ".join(map(repr, FORMATS))
+        raise ValueError(f"{path}: format={metadata.get('format')!r}: must be {known}")
     return (
         CheckpointInfo(
             int(metadata["timesteps"]),
             int(metadata["n_updates"]),
             json.loads(metadata["config"]),
             json.loads(metadata["score"]),
+            metadata["format"],
+            json.loads(metadata.get("counters", "{}")),
         ),
         tensors,
     )
 
 
-def _policy_tensors(model: MemoryPPO) -> dict[str, Tensor]:
-    """Every parameter once: SB3's policies know their feature extractor by three names."""
-    found: dict[Any, tuple[str, Tensor]] = {}
-    for name, value in model.policy.state_dict().items():
-        found.setdefault((value.data_ptr(), value.shape) if value.numel() else name, (name, value))
-    return dict(found.values())
+def _snapshot(info: CheckpointInfo, tensors: dict[str, Tensor]) -> Snapshot:
+    return Snapshot(tensors, info.timesteps, info.n_updates, info.counters)
+
+
+def _check_settings(info: CheckpointInfo, config: RunConfig, path: Path) -> None:
+    difference = _difference(info.config, json.loads(json.dumps(as_plain(config))))
+    if difference:
+        raise ValueError(f"{path}: made with other settings: {difference}")
 
 
 def _difference(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -33,18 +33,19 @@ def run_folder(config: RunConfig) -> Path:
 
 
 def save_config(config: RunConfig, folder: Path) -> None:
-    """Makes the folder a run's folder.
+    """Makes the folder a run's folder; one that a killed run has left without a config is taken over.
 
     Raises:
         ValueError: it is one already.
     """
     from memspan.runs.checkpoint import as_plain
+    from memspan.runs.files import write_atomically
 
-    folder.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(as_plain(config), sort_keys=False)
     try:
-        with open(folder / CONFIG, "x", encoding="utf-8") as file:
-            file.write(text)
+        write_atomically(
+            folder / CONFIG, lambda name: Path(name).write_text(text, encoding="utf-8"), replace=False
+        )
     except FileExistsError:
         raise ValueError(
             f"{folder}: this run exists already; go on with it by `memspan train --resume {folder}`, "
@@ -73,6 +74,22 @@ def load_config(folder: Path | str) -> RunConfig:
     return RunConfig(**settings)
 
 
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """Every run folder that is named or lies below one that is named, once.
+
+    Raises:
+        ValueError: there is none in one of them.
+    """
+    found: dict[Path, Path] = {}
+    for path in paths:
+        below = [path] if (path / CONFIG).is_file() else sorted(file.parent for file in path.rglob(CONFIG))
+        if not below:
+            load_config(path)  # says so
+        for folder in below:
+            found.setdefault(folder.resolve(), folder)
+    return list(found.values())
+
+
 def check_keys(settings: Mapping[str, Any], where: str) -> None:
     """Raises ValueError for a key that is no field of `RunConfig`."""
     for key, value in settings.items():
@@ -84,6 +101,30 @@ def numbered_checkpoints(folder: Path | str) -> list[Path]:
     """Checkpoints by timesteps, oldest first."""
     files = (Path(folder) / CHECKPOINTS).glob("*.safetensors")
     return sorted((file for file in files if file.stem.isdigit()), key=lambda file: int(file.stem))
+
+
+def last_whole_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The checkpoint to go on from, and what is wrong with those that were made after it.
+
+    Returns:
+        The path, None where there are no checkpoints, and a line for each that is damaged.
+
+    Raises:
+        ValueError: none of the checkpoints there are is whole, or one is of an unknown kind.
+    """
+    from memspan.runs.checkpoint import DamagedCheckpointError, read_info
+
+    damaged: list[str] = []
+    for path in reversed(numbered_checkpoints(folder)):
+        try:
+            read_info(path)
+        except DamagedCheckpointError as error:
+            damaged.append(str(error))
+        else:
+            return path, damaged
+    if damaged:
+        raise ValueError(damaged[0])
+    return None, []
 
 
 def checkpoint_path(folder: Path | str, which: Literal["last", "best"] = "last") -> Path:
@@ -108,7 +149,11 @@ def checkpoint_path(folder: Path | str, which: Literal["last", "best"] = "last")
 
 
 def load_model(
-    folder: Path | str, which: Literal["last", "best"] = "last", device: str | None = None
+    folder: Path | str,
+    which: Literal["last", "best"] = "last",
+    device: str | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    memory_kwargs: Mapping[str, Any] | None = None,
 ) -> tuple[RunConfig, MemoryPPO]:
     """A run's config and its trained agent, with one environment, ready to act and to be evaluated.
 
@@ -116,9 +161,12 @@ def load_model(
         folder: the run.
         which: the checkpoint, see `checkpoint_path`.
         device: in place of the one it was trained on.
+        env_kwargs: in place of those that it was trained with.
+        memory_kwargs: likewise; what has been learnt must fit, so a window may be longer but no layer wider.
 
     Raises:
-        ValueError: the folder is no run's, or the checkpoint is missing, damaged or of other settings.
+        ValueError: the folder is no run's, the checkpoint is missing, damaged or of other settings, or what
+            was learnt does not fit.
     """
     import dataclasses
 
@@ -126,12 +174,17 @@ def load_model(
     from memspan.runs.checkpoint import load_checkpoint
     from memspan.runs.checks import check_config
 
-    config = load_config(folder)
+    trained = load_config(folder)
     path = checkpoint_path(folder, which)
     if device is not None:
-        config = dataclasses.replace(config, device=device)
+        trained = dataclasses.replace(trained, device=device)
+    config = dataclasses.replace(
+        trained,
+        env_kwargs=trained.env_kwargs | dict(env_kwargs or {}),
+        memory_kwargs=trained.memory_kwargs | dict(memory_kwargs or {}),
+    )
     check_config(config)
     model = make_model(config, make_env(config, n_envs=1))
-    load_checkpoint(model, config, path)
+    load_checkpoint(model, trained, path)
     model.policy.set_training_mode(False)
     return config, model

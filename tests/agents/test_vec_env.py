@@ -239,3 +239,40 @@ def test_observations_are_of_the_space() -> None:
     for observations in OBSERVATIONS:
         adapter = toys(AutoresetMode.SAME_STEP, 2, observations=observations)
         assert one(adapter.reset(), 0) in adapter.observation_space
+
+
+def test_snapshot_has_the_returns_so_far() -> None:
+    env, other = VecEnvAdapter(corridors(3)), VecEnvAdapter(corridors(3))
+    env.seed(1)
+    env.reset()
+    actions = np.random.default_rng(0).integers(0, 3, (40, 3))
+    for row in actions[:17]:
+        env.step(row)
+    snapshot = env.get_snapshot()
+    assert snapshot is not None
+    assert snapshot["lengths"].any()
+    other.seed(2)  # asked for, and not to be done any more
+    other.set_snapshot(snapshot)
+    assert other._seeds == [None] * 3
+    ended = 0
+    for row in actions[17:]:
+        (*arrays, infos), (*others, other_infos) = env.step(row), other.step(row)
+        for one_array, other_array in zip(arrays, others, strict=True):
+            np.testing.assert_array_equal(one_array, other_array)
+        for info, other_info in zip(infos, other_infos, strict=True):
+            for told in (info, other_info):
+                told.get("episode", {}).pop("t", None)
+            ended += "episode" in info
+            np.testing.assert_equal(info, other_info)
+    assert ended
+
+
+def test_no_snapshot_without_the_environments_help() -> None:
+    class Counting(gym.vector.VectorWrapper):
+        """Has something of its own that a snapshot of what it wraps does not hold."""
+
+    assert all(toys(mode).get_snapshot() is None for mode in AutoresetMode)
+    assert VecEnvAdapter(Counting(corridors(2))).get_snapshot() is None
+    late = corridors(2)
+    late.metadata = late.metadata | {"autoreset_mode": AutoresetMode.NEXT_STEP}
+    assert VecEnvAdapter(late).get_snapshot() is None

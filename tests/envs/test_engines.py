@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from memspan.envs import CorridorVectorEnv, InstructionVectorEnv, PortalVectorEnv
 from memspan.envs.instruction_grammar import Kind
@@ -288,3 +290,53 @@ def test_infos_of_the_last_step_are_those_of_the_episode_that_ended(
                 np.testing.assert_array_equal(infos["final_info"][name][done], infos[name][done])
                 np.testing.assert_array_equal(infos["final_info"][f"_{name}"], done)
     assert ended > 50
+
+
+@pytest.mark.parametrize("task", MAKERS)
+@settings(max_examples=25, deadline=None, derandomize=True, database=None)
+@given(data=st.data())
+def test_going_on_from_a_snapshot_is_never_having_stopped(task: str, data: st.DataObject) -> None:
+    num_envs = data.draw(st.integers(1, 5), "num_envs")
+    before = data.draw(st.integers(0, 40), "steps before")
+    engine, other = MAKERS[task](num_envs), MAKERS[task](num_envs)
+    engine.reset(seed=data.draw(st.integers(0, 10**6), "seed"))
+    actions = random_actions(engine, before + 60, data.draw(st.integers(0, 9), "actions"))
+    obs = engine.reset()[0]
+    for row in actions[:before]:
+        obs, *_ = engine.step(row)
+    snapshot = engine.get_snapshot()
+    other.reset(seed=1)
+    for row in random_actions(other, data.draw(st.integers(0, 9), "steps of the other")):
+        other.step(row)
+    np.testing.assert_array_equal(other.set_snapshot(snapshot), obs)
+    ended = 0
+    for row in actions[before:]:
+        (*arrays, infos), (*others, other_infos) = engine.step(row), other.step(row)
+        for one, two in zip(arrays, others, strict=True):
+            np.testing.assert_array_equal(one, two)
+        assert infos.keys() == other_infos.keys()
+        for name in ("success", *engine.info_names):
+            np.testing.assert_array_equal(infos[name], other_infos[name])
+        if "final_obs" in infos:
+            done = infos["_final_obs"]
+            ended += int(done.sum())
+            np.testing.assert_array_equal(infos["final_obs"][done], other_infos["final_obs"][done])
+    assert ended > 0  # and so new episodes were drawn
+    assert same_state(other, engine.get_state())
+    # What was done since has not changed it, nor is it a view of the engine.
+    assert not np.array_equal(snapshot["random_streams"], engine.get_snapshot()["random_streams"])
+
+
+@pytest.mark.parametrize("streams", [None, np.zeros(3, np.int64), np.zeros(2, np.uint64)])
+def test_snapshots_that_do_not_fit_change_nothing(make: Callable[..., VectorEngine], streams: Any) -> None:
+    engine = make(3)
+    engine.reset(seed=1)
+    before = engine.get_snapshot()
+    engine.step(np.zeros(3, np.int64))
+    now = engine.get_snapshot()
+    with pytest.raises(ValueError, match=r"snapshot\['random_streams'\] must be uint64 of shape \(3,\)"):
+        engine.set_snapshot(before | {"random_streams": streams})
+    with pytest.raises(ValueError, match=r"state\['step_count'\]"):
+        engine.set_snapshot(before | {"step_count": np.full(3, -1)})
+    for field, values in engine.get_snapshot().items():
+        np.testing.assert_array_equal(values, now[field])

@@ -1,0 +1,147 @@
+"""All that an agent's future depends on, in tensors and plain numbers.
+
+Taken before a rollout, put back into a freshly made agent of the same settings, it gives the same bits as if
+nothing had happened in between. What was learnt:
+
+    policy.<parameter>           the policy, each parameter once
+    optimizer.<i>.<name>         the optimizer's state of parameter i
+    recent.success    (E,) bool  the last episodes' successes, E at most `stats_window_size`
+    recent.episodes   (E, 2)     their returns and lengths
+
+and where its episodes are: see `memspan.agents.episodes`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import Logger
+from torch import Tensor
+
+from memspan.agents.episodes import put_back_episodes, take_episodes
+from memspan.agents.stored import check_like, get_tensor
+
+if TYPE_CHECKING:
+    from memspan.agents.base import MemoryAlgorithm
+
+LEARNT = ("policy.", "optimizer.", "recent.")
+"""How the names of what was learnt begin."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """See the module's docstring."""
+
+    tensors: dict[str, Tensor]
+    timesteps: int
+    n_updates: int
+    counters: dict[str, Any] = field(default_factory=dict)
+    """Plain values: the last rollout's `effective_memory`, and `logged`, what is still to be written."""
+
+
+def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
+    """Copies what an agent's future depends on.
+
+    Args:
+        model: the agent, between two rollouts.
+        episodes: False: without where its episodes are.
+    """
+    tensors = {f"policy.{name}": value for name, value in _policy_tensors(model).items()}
+    for index, values in model.policy.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+    tensors["recent.success"] = torch.tensor([bool(one) for one in model.ep_success_buffer or ()])
+    recent = [[one["r"], one["l"]] for one in model.ep_info_buffer or ()]
+    tensors["recent.episodes"] = torch.tensor(recent, dtype=torch.float64).reshape(-1, 2)
+    if episodes:
+        tensors |= take_episodes(model)
+    counters = {"effective_memory": model._effective_memory, "logged": _logged(model)}
+    copies = {name: value.detach().clone() for name, value in tensors.items()}
+    return Snapshot(copies, model.num_timesteps, model._n_updates, counters)
+
+
+def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:
+    """Gives a freshly made agent what was learnt.
+
+    Raises:
+        ValueError: a tensor is missing, unknown or of another shape.
+    """
+    tensors = snapshot.tensors
+    policy = {f"policy.{name}": value for name, value in _policy_tensors(model).items()}
+    for name, value in policy.items():
+        check_like(tensors, name, value)
+    for name in tensors:
+        if name.startswith("policy.") and name not in policy:
+            raise ValueError(f"tensor {name} is none of this policy")
+    optimizer = model.policy.optimizer
+    state = _optimizer_state(optimizer, tensors)
+    success, recent = (get_tensor(tensors, f"recent.{name}").tolist() for name in ("success", "episodes"))
+    with torch.no_grad():
+        for name, value in policy.items():
+            value.copy_(tensors[name])
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    model.num_timesteps = snapshot.timesteps
+    model._n_updates = snapshot.n_updates
+    model._effective_memory = snapshot.counters.get("effective_memory", model._effective_memory)
+    window = model._stats_window_size
+    model.ep_success_buffer = deque(success, maxlen=window)
+    # Nothing reads when they ended, SB3's `t`.
+    model.ep_info_buffer = deque(
+        ({"r": r, "l": int(length), "t": 0.0} for r, length, *_ in recent), maxlen=window
+    )
+
+
+def put_back_rest(model: MemoryAlgorithm, snapshot: Snapshot) -> bool:
+    """Has an agent with what was learnt, and a logger, go on: what is to be logged, and its episodes.
+
+    Returns:
+        Whether its episodes go on; False: they start anew, see `put_back_episodes`.
+
+    Raises:
+        ValueError: a tensor is missing or does not fit.
+    """
+    for name, (value, count, excluded) in snapshot.counters.get("logged", {}).items():
+        model.logger.name_to_value[name] = value
+        model.logger.name_to_count[name] = count
+        model.logger.name_to_excluded[name] = tuple(excluded)
+    return put_back_episodes(model, snapshot.tensors)
+
+
+def _policy_tensors(model: MemoryAlgorithm) -> dict[str, Tensor]:
+    """Every parameter once: SB3's policies know their feature extractor by three names."""
+    found: dict[Any, tuple[str, Tensor]] = {}
+    for name, value in model.policy.state_dict().items():
+        found.setdefault((value.data_ptr(), value.shape) if value.numel() else name, (name, value))
+    return dict(found.values())
+
+
+def _optimizer_state(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
+) -> dict[int, dict[str, Tensor]]:
+    parameters = [one for group in optimizer.param_groups for one in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimizer."):
+            _, index, key = name.split(".", 2)
+            if int(index) >= len(parameters):
+                raise ValueError(f"tensor {name}: the optimizer has {len(parameters)} parameters")
+            if value.ndim:  # the others are one number for all of a parameter
+                check_like(tensors, name, parameters[int(index)])
+            state.setdefault(int(index), {})[key] = value
+    return state
+
+
+def _logged(model: MemoryAlgorithm) -> dict[str, tuple[float, int, tuple[str, ...]]]:
+    """What was recorded since the logger last wrote: the figures of an update wait for the next rollout."""
+    logger: Logger | None = getattr(model, "_logger", None)
+    if logger is None:
+        return {}
+    return {
+        name: (value if isinstance(value, int) else float(value), logger.name_to_count.get(name, 0), excluded)
+        for name, excluded in logger.name_to_excluded.items()
+        if isinstance(value := logger.name_to_value[name], int | float | np.number)
+    }
