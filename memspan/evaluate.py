@@ -1,9 +1,14 @@
-"""`memspan evaluate`: measures trained agents and draws success rate against effective memory size."""
+"""`memspan evaluate`: measures trained agents and draws success rate against effective memory size.
+
+With `--env.NAME` and `--memory.NAME` an agent is measured beyond its training: in longer corridors, with a
+longer window. Such results do not replace those of the task that it was trained on; they go to
+`<run>/beyond/<what is different>/evaluation.json`.
+"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,13 +21,14 @@ from tyro.conf import FlagCreatePairsOff, Positional
 from memspan.evaluation import (
     Evaluation,
     check_figure_path,
+    comparison_tables,
     play_episodes,
     provenance,
     results_tables,
     save_figure,
     show_progress,
     success_against_memory,
-    success_by_length,
+    success_by_difficulty,
     summarise,
     write_events,
 )
@@ -32,12 +38,14 @@ from memspan.runs import (
     CheckpointInfo,
     RunConfig,
     checkpoint_path,
+    find_runs,
     load_config,
     load_model,
     make_env,
     read_info,
     spread_seed,
 )
+from memspan.runs.beyond import TRAINED, Beyond, settings_by_run, split_settings
 from memspan.runs.checkpoint import as_plain
 from memspan.runs.folder import CONFIG
 
@@ -52,7 +60,11 @@ NOT_SETTINGS = {
 
 @dataclass(frozen=True)
 class Options:
-    """Measure trained agents and draw their success rate against their effective memory size."""
+    """Measure trained agents and draw their success rate against their effective memory size.
+
+    Beyond training: --env.NAME VALUE and --memory.NAME VALUE, like --env.max-length 1000, put other settings
+    of the environment and the memory in place of those that an agent was trained with.
+    """
 
     runs: Positional[tuple[Path, ...]]
     """Run folders, or folders with run folders somewhere below."""
@@ -72,8 +84,10 @@ class Options:
     """Do not play runs again that have an evaluation.json, however it was made; only show and draw it."""
     figure: Path | None = None
     """Draw success against memory to this path, with .png and with .svg."""
-    length_figure: Path | None = None
-    """Draw success by length to this path, with .png and with .svg."""
+    difficulty_figure: Path | None = None
+    """Draw success by length, room or delay to this path, with .png and with .svg."""
+    compare: bool = False
+    """Print how sure the order of the memories is, and what they reach over several tasks."""
     chance: float | None = None
     """Success rate to mark in the figures; by default the best without memory, where that is known."""
 
@@ -88,7 +102,7 @@ class Options:
             raise ValueError(f"seed={self.seed}: must be from 0 to {LARGEST_SEED - self.n_envs}")
         if self.chance is not None and not 0 <= self.chance <= 1:
             raise ValueError(f"chance={self.chance}: must be from 0 to 1")
-        for path in (self.figure, self.length_figure):
+        for path in (self.figure, self.difficulty_figure):
             if path is not None:
                 check_figure_path(path)
 
@@ -99,17 +113,17 @@ def main(args: Sequence[str] | None = None) -> int:
     Raises:
         ValueError: an option or a run is wrong; nothing was played.
     """
-    options = tyro.cli(
-        Options,
-        prog="memspan evaluate",
-        args=list(sys.argv[1:] if args is None else args),
-        config=(FlagCreatePairsOff,),
-    )
+    settings, others = split_settings(sys.argv[1:] if args is None else args)
+    options = tyro.cli(Options, prog="memspan evaluate", args=others, config=(FlagCreatePairsOff,))
     options.validate()
     folders = find_runs(options.runs)
-    to_play = [folder for folder in folders if not (options.reuse and (folder / FILE_NAME).is_file())]
+    beyond = settings_by_run(folders, settings)
+    where = {folder: folder / beyond[folder].folder for folder in folders}
+    to_play = [folder for folder in folders if not (options.reuse and (where[folder] / FILE_NAME).is_file())]
     results = {
-        folder: _with_new_settings(Evaluation.load(folder)) for folder in folders if folder not in to_play
+        folder: _with_new_settings(Evaluation.load(where[folder]))
+        for folder in folders
+        if folder not in to_play
     }
     for folder in to_play:
         check_run(folder, options)
@@ -118,27 +132,12 @@ def main(args: Sequence[str] | None = None) -> int:
         console.width = COLUMNS
     for i, folder in enumerate(to_play):
         with show_progress(console, f"[{i + 1}/{len(to_play)}] {folder}", options.episodes) as on_progress:
-            results[folder] = evaluate_run(folder, options, on_progress)
-        results[folder].save(folder)
+            results[folder] = evaluate_run(folder, options, on_progress, beyond[folder])
+        where[folder].mkdir(parents=True, exist_ok=True)
+        results[folder].save(where[folder])
         console.print(f"{folder}: {_in_short(results[folder])}", soft_wrap=True, markup=False)
-    _show(console, {folder: results[folder] for folder in folders}, options)
+    _show(console, {where[folder]: results[folder] for folder in folders}, options)
     return 0
-
-
-def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """Every run folder that is named or lies below one that is named, once.
-
-    Raises:
-        ValueError: there is none in one of them.
-    """
-    found: dict[Path, Path] = {}
-    for path in paths:
-        below = [path] if (path / CONFIG).is_file() else sorted(file.parent for file in path.rglob(CONFIG))
-        if not below:
-            load_config(path)  # says so
-        for folder in below:
-            found.setdefault(folder.resolve(), folder)
-    return list(found.values())
 
 
 def check_run(folder: Path, options: Options) -> None:
@@ -157,14 +156,24 @@ def check_run(folder: Path, options: Options) -> None:
         )
 
 
-def evaluate_run(folder: Path, options: Options, on_progress: OnProgress | None = None) -> Evaluation:
+def evaluate_run(
+    folder: Path, options: Options, on_progress: OnProgress | None = None, beyond: Beyond = TRAINED
+) -> Evaluation:
     """Plays a run's agent and sums it up.
+
+    Args:
+        folder: the run.
+        options: how.
+        on_progress: see `play_episodes`.
+        beyond: settings in place of those of the training.
 
     Raises:
         ValueError: the run cannot be loaded.
         RuntimeError: playing failed.
     """
-    config, model = load_model(folder, options.checkpoint, options.device)
+    config, model = load_model(
+        folder, options.checkpoint, options.device, beyond.env_kwargs, beyond.memory_kwargs
+    )
     info = read_info(checkpoint_path(folder, options.checkpoint))
     torch.set_num_threads(config.threads)
     torch.manual_seed(options.seed)
@@ -227,15 +236,16 @@ def _in_short(run: Evaluation) -> str:
 def _show(console: Console, results: dict[Path, Evaluation], options: Options) -> None:
     """Table, figures, TensorBoard."""
     runs = list(results.values())
-    for table in results_tables(runs):
+    for table in [*results_tables(runs), *(comparison_tables(runs) if options.compare else ())]:
         console.print(table)
     files: list[Path] = []
     if options.figure is not None:
         files += save_figure(success_against_memory(runs, options.chance), options.figure)
     image = files[0] if files else None
-    if options.length_figure is not None:
-        files += save_figure(success_by_length(runs, options.chance), options.length_figure)
+    if options.difficulty_figure is not None:
+        files += save_figure(success_by_difficulty(runs, options.chance), options.difficulty_figure)
     for folder, run in results.items():
-        write_events(folder, run, image)
+        if (folder / CONFIG).is_file():  # what lies beyond training has no curves to stand beside
+            write_events(folder, run, image)
     for file in files:
         console.print(f"Figure: {file}", soft_wrap=True, markup=False)

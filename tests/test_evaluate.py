@@ -6,8 +6,16 @@ import pytest
 import torch
 
 from memspan import cli
-from memspan.evaluate import find_runs, main
-from memspan.runs import RunConfig, make_model, run_folder, save_checkpoint, save_config, spread_seed
+from memspan.evaluate import main
+from memspan.runs import (
+    RunConfig,
+    find_runs,
+    make_model,
+    run_folder,
+    save_checkpoint,
+    save_config,
+    spread_seed,
+)
 
 torch.set_num_threads(1)
 
@@ -52,7 +60,7 @@ def load(folder):
 def test_end_to_end(tmp_path, run, capsys):
     figure, lengths = tmp_path / "plots" / "figure.png", tmp_path / "lengths"
     args = [str(run), "--episodes", "30", "--n-envs", "8"]
-    assert main([*args, "--figure", str(figure), "--length-figure", str(lengths)]) == 0
+    assert main([*args, "--figure", str(figure), "--difficulty-figure", str(lengths)]) == 0
     told = load(run)
     assert told["env"] == "memspan/Corridor-v0"
     assert told["memory"] == told["name"] == "transformer-xl"
@@ -109,7 +117,7 @@ def test_reuse_plays_only_what_is_new(tmp_path, run, capsys):
     assert main([str(run), "--reuse"]) == 0
     capsys.readouterr()
     (run / "evaluation.json").write_text("{}")
-    assert "not an evaluation of this version" in refused(capsys, run, "--reuse")
+    assert "evaluation.json: not of this version" in refused(capsys, run, "--reuse")
 
 
 def test_settings_since_then_do_not_tell_runs_apart(tmp_path, run, capsys):
@@ -149,7 +157,7 @@ def test_environment_without_success(tmp_path):
     folder = run_folder(config)
     save_config(config, folder)
     save_checkpoint(make_model(config), config, folder / "checkpoints" / "000000000001.safetensors", 1)
-    figures = ["--figure", str(tmp_path / "a"), "--length-figure", str(tmp_path / "b")]
+    figures = ["--figure", str(tmp_path / "a"), "--difficulty-figure", str(tmp_path / "b")]
     assert main([str(folder), "--episodes", "2", *figures]) == 0
     told = load(folder)
     assert told["success_rate"] is None
@@ -175,7 +183,7 @@ def test_seeds_of_the_training_are_refused(run, capsys):
         (["--seed", "-1"], "seed=-1: must be from 0"),
         (["--chance", "2"], "chance=2.0: must be from 0 to 1"),
         (["--figure", "a.jpg"], "must be a file name that ends in .png, .svg"),
-        (["--length-figure", "a.txt"], "must be a file name that ends in .png, .svg"),
+        (["--difficulty-figure", "a.txt"], "must be a file name that ends in .png, .svg"),
         (["--checkpoint", "best"], "has no best checkpoint"),
         (["--device", "abacus"], "device='abacus'"),
     ],
@@ -201,3 +209,45 @@ def test_help_says_something_of_every_option(capsys):
 
     for field in dataclasses.fields(Options)[1:]:
         assert f"--{field.name.replace('_', '-')}" in out
+
+
+def test_beyond_training(tmp_path, run, capsys):
+    lstm = make_run(tmp_path / "runs", "lstm")
+    args = [str(tmp_path / "runs"), "--episodes", "20", "--n-envs", "4"]
+    longer = ["--env.max-length", "9", "--memory.memory-size=7"]
+    assert main([*args, *longer, "--figure", str(tmp_path / "beyond")]) == 0
+    assert "(max_length=9)" in capsys.readouterr().out
+    assert not (run / "evaluation.json").exists()
+    told = load(run / "beyond" / "max_length=9,memory_size=7")
+    assert told["env_kwargs"] == {"max_length": 9}
+    assert told["memory_kwargs"]["memory_size"] == told["capacity"] == 7
+    assert max(bucket["high"] for bucket in told["success_by_difficulty"]) > 5
+    # The LSTM has no such setting; its result stands beside the other all the same.
+    assert load(lstm / "beyond" / "max_length=9")["memory"] == "lstm"
+    assert find_runs([tmp_path / "runs"]) == [lstm, run]
+    assert main([*args, *longer, "--reuse"]) == 0
+    assert "20 of 20" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        (
+            ["--env.max-lenth", "9"],
+            "env.max_lenth=9: memspan/Corridor-v0 has no such setting; it has min_length",
+        ),
+        (["--env.max-length", "long"], "env.max_length='long': must be of type int"),
+        (["--env.max-length", "2"], "max_length"),
+        (["--env.max-length"], "--env.max-length: needs a value"),
+        (["--env.max-length", "--reuse"], "--env.max-length: needs a value"),
+        (
+            ["--memory.spam", "2"],
+            "memory.spam=2: none of these runs has such a setting; they have copy_at_first",
+        ),
+        (["--memory.memory-size", "0"], "memory_size=0: must be"),
+        (["--memory.n-layers", "2"], "layers.1.query.weight is missing"),
+    ],
+)
+def test_beyond_training_refused(run, capsys, args, why):
+    assert why in refused(capsys, run, "--episodes", "4", *args)
+    assert not (run / "beyond").exists()

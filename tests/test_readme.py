@@ -19,7 +19,7 @@ SMALL = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8"
 
 def test_there_are_examples() -> None:
     assert len(PYTHON) == 2
-    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + ["evaluate", "play", "watch", "probe"]
+    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + ["evaluate", "play", "horizon", "watch", "probe"]
 
 
 @pytest.mark.parametrize("code", PYTHON)
@@ -31,7 +31,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train, other, resume, evaluate, play, watch, probe = SHELL
+    train, other, resume, evaluate, play, horizon, watch, probe = SHELL
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
     # A finished run has nothing to resume, and says so.
@@ -39,6 +39,7 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main([*shlex.split(evaluate)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     assert (tmp_path / "figure.png").exists()
     assert (tmp_path / "figure.svg").exists()
+    assert cli.main([*shlex.split(horizon)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     with open(os.devnull) as nothing:  # nobody presses a key
         monkeypatch.setattr("sys.stdin", nothing)
         assert cli.main(shlex.split(play)[1:]) == 0

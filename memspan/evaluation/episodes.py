@@ -10,15 +10,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import numpy.typing as npt
 import torch
 from gymnasium import spaces
 from stable_baselines3.common.utils import obs_as_tensor
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 
-from memspan.agents import MemoryPolicy, VecEnvAdapter
+from memspan.agents import MemoryPolicy
+from memspan.evaluation.difficulty import Trials, watch_difficulty
 from memspan.memory import state_bytes
 
 OnProgress = Callable[[int], None]
@@ -35,8 +35,8 @@ class Episodes:
     """(E,) steps."""
     successes: npt.NDArray[np.bool_] | None
     """(E,), or None where the environment does not tell `is_success`."""
-    sizes: npt.NDArray[np.int64] | None
-    """(E,) size of each episode's task (a corridor's length), or None where there is no such thing."""
+    trials: Trials | None
+    """By the task's own difficulty, see `memspan.evaluation.difficulty`; None where it has none."""
     effective_memory: float
     """Memory vectors that a step could read, mean over all steps of the episodes."""
     peak_memory: float
@@ -84,11 +84,13 @@ def play_episodes(
     observations = env.reset()
     starts = np.ones(n_rows, dtype=np.bool_)
     row_returns, row_lengths = np.zeros(n_rows), np.zeros(n_rows, dtype=np.int64)
-    row_sizes = task_sizes(env)
+    watch = watch_difficulty(env)
     records: list[dict[str, Any]] = []
     memory_sum, memory_peak, most_bytes = 0.0, 0.0, 0
     n_steps, counted_steps, start = 0, 0, time.perf_counter()
     while left.any():
+        if watch is not None:
+            watch.before_step(starts, left > 0)
         with torch.no_grad():
             acted = policy.act(
                 obs_as_tensor(observations, policy.device),  # type: ignore[arg-type]
@@ -116,50 +118,26 @@ def play_episodes(
                     "return": told.get("r", row_returns[row]),
                     "length": told.get("l", row_lengths[row]),
                     "success": infos[row].get("is_success"),
-                    "size": None if row_sizes is None else row_sizes[row],
                 }
             )
+            if watch is not None:
+                watch.episode_ended(int(row), infos[row])
         if starts.any():
             left -= starts & counted
             row_returns[starts] = 0
             row_lengths[starts] = 0
-            row_sizes = task_sizes(env, row_sizes, starts)
         if on_progress is not None:
             on_progress(len(records))
     return Episodes(
         returns=np.array([record["return"] for record in records], dtype=np.float64),
         lengths=np.array([record["length"] for record in records], dtype=np.int64),
         successes=_told_by_all(records, "success", np.dtype(np.bool_)),
-        sizes=_told_by_all(records, "size", np.dtype(np.int64)),
+        trials=None if watch is None else watch.trials(),
         effective_memory=memory_sum / counted_steps,
         peak_memory=memory_peak,
         state_bytes=most_bytes,
         steps_per_second=n_steps / (time.perf_counter() - start),
     )
-
-
-def task_sizes(
-    env: VecEnv,
-    sizes: npt.NDArray[np.int64] | None = None,
-    new: npt.NDArray[np.bool_] | None = None,
-) -> npt.NDArray[np.int64] | None:
-    """(B,) the `length` that an engine's `get_state` tells of each row's episode; None without one.
-
-    Args:
-        env: the environments.
-        sizes: what is known so far; only rows in `new` are replaced.
-        new: (B,) where an episode has just started; None: everywhere.
-    """
-    while isinstance(env, VecEnvWrapper):
-        env = env.venv
-    engine = env.env.unwrapped if isinstance(env, VecEnvAdapter) else None
-    if not isinstance(engine, gym.vector.VectorEnv) or not hasattr(engine, "get_state"):
-        return None
-    told = engine.get_state()
-    if "length" not in told:
-        return None
-    now = np.asarray(told["length"], dtype=np.int64)
-    return now if sizes is None or new is None else np.where(new, now, sizes)
 
 
 def _actions(policy: MemoryPolicy, actions: torch.Tensor) -> npt.NDArray[Any]:

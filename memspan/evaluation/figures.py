@@ -56,12 +56,24 @@ def success_against_memory(runs: Sequence[Evaluation], chance: float | None = No
     return figure
 
 
-def success_by_length(runs: Sequence[Evaluation], chance: float | None = None) -> Figure:
-    """One panel per task: success rate over length; seeds are pooled, bands are 95 % intervals.
+AXES = {
+    "length": "length of the task (steps)",
+    "room": "room (success: the next one is reached)",
+    "delay": "delay of the instruction (steps; success: it is carried out)",
+    "": "length of the episode (steps)",
+}
+"""Difficulty -> what its axis says."""
+
+
+def success_by_difficulty(runs: Sequence[Evaluation], chance: float | None = None) -> Figure:
+    """One panel per task: success rate over what makes it hard; seeds are pooled, bands are 95 % intervals.
+
+    What makes it hard is the task's own (`memspan.evaluation.difficulty`), or the episode's length where that
+    is not known.
 
     Args:
         runs: one or more; those that do not tell success are left out.
-        chance: as `success_against_memory`.
+        chance: as `success_against_memory`, of whole episodes: not marked where trials are parts of them.
 
     Raises:
         ValueError: no runs.
@@ -69,13 +81,15 @@ def success_by_length(runs: Sequence[Evaluation], chance: float | None = None) -
 
     def draw(axes: Axes, of_task: list[Evaluation]) -> list[Line2D]:
         success_scale(axes)
-        by_episode = any(run.length_of == "episode" for run in of_task)
-        axes.set_xlabel("length of the episode (steps)" if by_episode else "length of the task (steps)")
+        difficulty = difficulty_of(of_task)
+        if difficulty in ("room", "delay"):
+            axes.set_ylabel("success rate of trials")
+        axes.set_xlabel(AXES[difficulty])
         entries: list[Line2D] = []
         drawn: list[str] = []
-        groups = [group for group in group_runs(of_task) if pool_buckets(group.runs)]
+        groups = [group for group in group_runs(of_task) if pool_buckets(group.runs, difficulty)]
         for group in groups:
-            buckets = pool_buckets(group.runs)
+            buckets = pool_buckets(group.runs, difficulty)
             look, rank = look_of(group.memory), drawn.count(group.memory)
             last = sum(other.memory == group.memory for other in groups) - 1
             colour = tint(look.colour, 1 - rank / last) if last else look.colour
@@ -101,9 +115,23 @@ def success_by_length(runs: Sequence[Evaluation], chance: float | None = None) -
     return draw_panels(runs, draw, chance, caption)
 
 
-def pool_buckets(runs: Iterable[Evaluation]) -> list[Bucket]:
-    """Buckets of several runs' episodes together, by rising length."""
-    every = [bucket for run in runs for bucket in run.success_by_length]
+def difficulty_of(runs: Iterable[Evaluation]) -> str:
+    """The difficulty by which runs of one task can be compared; empty: the episode's length."""
+    told = {run.difficulty or ("length" if run.length_of == "task" else "") for run in runs}
+    return told.pop() if len(told) == 1 else ""
+
+
+def pool_buckets(runs: Iterable[Evaluation], difficulty: str = "") -> list[Bucket]:
+    """Buckets of several runs' trials together, by rising difficulty.
+
+    Args:
+        runs: of one task.
+        difficulty: see `difficulty_of`.
+    """
+    every: list[Bucket] = []
+    for run in runs:
+        by_task = difficulty and run.difficulty == difficulty
+        every += run.success_by_difficulty if by_task else run.success_by_length
     # Buckets start at multiples of their width: those of this width hold them all whole.
     width = math.lcm(*(bucket.high - bucket.low + 1 for bucket in every))
     counts: dict[int, tuple[int, int]] = {}

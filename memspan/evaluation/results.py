@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from memspan.evaluation.difficulty import Trials
 from memspan.evaluation.episodes import Episodes
 from memspan.evaluation.intervals import Interval, mean_interval, wilson_interval
 
@@ -66,21 +70,17 @@ class Evaluation:
     memory_kwargs: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, Any] = field(default_factory=dict)
     """The other settings of the training: learning rate, weight of the memory's own losses, ..."""
+    difficulty: str = ""
+    """What makes this task hard, see `memspan.evaluation.difficulty`; empty where that is not known."""
+    success_by_difficulty: list[Bucket] = field(default_factory=list)
+    """Of the task's trials."""
     memspan_version: str = ""
     torch_version: str = ""
     git_commit: str | None = None
 
     def save(self, folder: Path) -> Path:
         """Writes `evaluation.json`, whole or not at all."""
-        path = folder / FILE_NAME
-        part = path.with_name(f".{FILE_NAME}.{os.getpid()}")
-        text = json.dumps(dataclasses.asdict(self), indent=2, allow_nan=False)
-        try:
-            part.write_text(text + "\n", encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-        return path
+        return write_json(folder / FILE_NAME, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, folder: Path) -> Evaluation:
@@ -89,16 +89,43 @@ class Evaluation:
         Raises:
             ValueError: there is none, or it is not one of this version's.
         """
-        path = folder / FILE_NAME
-        try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            buckets = [Bucket(**{**b, "ci": tuple(b["ci"])}) for b in data.pop("success_by_length")]
+        with read_json(folder / FILE_NAME, "evaluate") as data:
+            buckets = {
+                name: [Bucket(**{**b, "ci": tuple(b["ci"])}) for b in data.get(name, ())]
+                for name in ("success_by_length", "success_by_difficulty")
+            }
             ends = {name: data[name] and tuple(data[name]) for name in ("success_ci", "return_ci")}
-            return cls(**(data | ends), success_by_length=buckets)
-        except FileNotFoundError:
-            raise ValueError(f"{folder}: has no {FILE_NAME}; evaluate it first") from None
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise ValueError(f"{path}: not an evaluation of this version; evaluate again ({error})") from None
+            return cls(**(data | ends | buckets))
+
+
+def write_json(path: Path, data: dict[str, Any]) -> Path:
+    """Writes a file, whole or not at all."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    text = json.dumps(data, indent=2, allow_nan=False)
+    try:
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def read_json(path: Path, command: str) -> Iterator[dict[str, Any]]:
+    """What the file holds; whatever is wrong with it, or with what is made of it, is one ValueError.
+
+    Args:
+        path: the file.
+        command: what makes such files.
+    """
+    try:
+        yield json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path.parent}: has no {path.name}; make it with `memspan {command}`") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(
+            f"{path}: not of this version; make it again with `memspan {command}` ({error})"
+        ) from None
 
 
 def summarise(played: Episodes) -> dict[str, Any]:
@@ -117,8 +144,31 @@ def summarise(played: Episodes) -> dict[str, Any]:
         "peak_memory": played.peak_memory,
         "state_bytes": played.state_bytes,
         "steps_per_second": played.steps_per_second,
-        "success_by_length": success_by_length(played),
-        "length_of": "episode" if played.sizes is None else "task",
+        **_by_length(played),
+        **_by_difficulty(played.trials),
+    }
+
+
+def _by_length(played: Episodes) -> dict[str, Any]:
+    """By the task's length where there is one.
+
+    By steps played otherwise, which says less: an agent that has failed by running out of time has always
+    played a long episode.
+    """
+    if played.trials is not None and played.trials.difficulty == "length":
+        buckets = success_by(played.trials.values, played.trials.successes)
+        return {"success_by_length": buckets, "length_of": "task"}
+    told = played.successes
+    buckets = [] if told is None else success_by(played.lengths, told)
+    return {"success_by_length": buckets, "length_of": "episode"}
+
+
+def _by_difficulty(trials: Trials | None) -> dict[str, Any]:
+    if trials is None:
+        return {}
+    return {
+        "difficulty": trials.difficulty,
+        "success_by_difficulty": success_by(trials.values, trials.successes),
     }
 
 
@@ -135,20 +185,20 @@ def bucket_width(longest: int) -> int:
         scale *= 10
 
 
-def success_by_length(played: Episodes) -> list[Bucket]:
-    """Success rates of short to long episodes; lengths that did not occur have no bucket.
+def success_by(values: npt.NDArray[np.int64], successes: npt.NDArray[np.bool_]) -> list[Bucket]:
+    """Success rates by rising value; values that did not occur have no bucket.
 
-    By the task's length where there is one. By steps played otherwise, which says less: an agent that has
-    failed by running out of time has always played a long episode.
+    Args:
+        values: (K,) from 1 on; 0 counts as 1.
+        successes: (K,).
     """
-    if played.successes is None:
+    if not len(values):
         return []
-    lengths = played.lengths if played.sizes is None else played.sizes
-    width = bucket_width(int(lengths.max()))
-    index = (np.maximum(lengths, 1) - 1) // width
+    width = bucket_width(int(values.max()))
+    index = (np.maximum(values, 1) - 1) // width
     buckets = []
     for i in np.unique(index).tolist():
-        inside = played.successes[index == i]
+        inside = successes[index == i]
         n, k = len(inside), int(inside.sum())
         buckets.append(Bucket(i * width + 1, (i + 1) * width, n, k / n, wilson_interval(k, n)))
     return buckets

@@ -1,4 +1,4 @@
-"""Results as a table for the terminal; legible at 100 columns."""
+"""Results as tables for the terminal; legible at 100 columns."""
 
 from __future__ import annotations
 
@@ -11,23 +11,20 @@ from rich.text import Text
 
 from memspan.evaluation.groups import Group, by_task, group_runs, interval, score, task_title
 from memspan.evaluation.results import Evaluation
+from memspan.evaluation.statistics import FEWEST_PAIRS, compare, interquartile_mean, success_interval
 
 
 def results_tables(runs: Sequence[Evaluation]) -> list[Table]:
-    """One table per task: a line per run, and below each group of several seeds its mean and range."""
+    """One table per task: a line per run, and below each group of several seeds its mean."""
     return [_task_table(of_task) for of_task in by_task(runs)]
 
 
 def _task_table(runs: list[Evaluation]) -> Table:
     groups = group_runs(runs)
-    table = Table(
-        title=Text(task_title(runs[0])),
-        title_justify="left",
-        caption="mean: of the seeds above, with their range" if len(groups) < len(runs) else None,
-        caption_justify="left",
-        box=SIMPLE_HEAD,
-        padding=0,
-        pad_edge=False,
+    several = len(groups) < len(runs)
+    table = _table(
+        task_title(runs[0]),
+        "mean: of the seeds above; its interval is over seeds and episodes" if several else None,
     )
     tells_success = all(run.success_rate is not None for run in runs)
     table.add_column("memory", overflow="fold")
@@ -47,8 +44,80 @@ def _task_table(runs: list[Evaluation]) -> Table:
     return table
 
 
+def comparison_tables(runs: Sequence[Evaluation]) -> list[Table]:
+    """How sure the order is: per task every group beside the best, and memories over several tasks."""
+    tasks = by_task(runs)
+    tables = [_against_best(of_task) for of_task in tasks if len(group_runs(of_task)) > 1]
+    return [*tables, _over_tasks(tasks)] if len(tasks) > 1 else tables
+
+
+def _against_best(runs: list[Evaluation]) -> Table:
+    groups = sorted(group_runs(runs), key=lambda group: (-group.mean_score, group.effective_memory))
+    best = groups[0]
+    table = _table(
+        f"{task_title(runs[0])}: against {_name(best)}, the best",
+        "gain: mean difference of runs with the same seed, its interval over seeds and episodes\n"
+        "p(better): probability that a run of this memory is better than one of the best\n"
+        f"p-value: of the paired permutation test, which takes {FEWEST_PAIRS} pairs to find anything",
+    )
+    for name in ("memory", "settings"):
+        table.add_column(name, overflow="fold")
+    for name in ("pairs", "gain", "95 % CI", "p(better)", "p-value"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("verdict", overflow="fold")
+    for group in groups[1:]:
+        try:
+            found = compare([group.runs], [best.runs])
+        except ValueError:
+            table.add_row(Text(group.memory), Text(group.label), "0", "", "", "", "", "no seed in common")
+            continue
+        low, high = found.difference.ci
+        table.add_row(
+            Text(group.memory),
+            Text(group.label),
+            str(found.n_pairs),
+            f"{found.difference.value:+.3f}",
+            f"{low:+.3f} to {high:+.3f}",
+            f"{found.improvement.value:.2f}",
+            f"{found.p_value:.3f}",
+            found.verdict,
+        )
+    return table
+
+
+def _over_tasks(tasks: Sequence[Sequence[Evaluation]]) -> Table:
+    """Interquartile means of the memories that all tasks have, settings by the name of the run."""
+    names = [{(run.memory, run.name) for run in of_task} for of_task in tasks]
+    table = _table(f"Over {len(tasks)} tasks", "IQM: mean of the middle half of the runs")
+    for name in ("memory", "name", "runs", "IQM", "95 % CI"):
+        table.add_column(name, justify="left" if name in ("memory", "name") else "right")
+    for memory, name in sorted(set.intersection(*names)):
+        own = [[run for run in of_task if (run.memory, run.name) == (memory, name)] for of_task in tasks]
+        found = interquartile_mean(own)
+        n_runs = str(sum(map(len, own)))
+        ci = f"{found.ci[0]:.3f}-{found.ci[1]:.3f}"
+        table.add_row(Text(memory), Text(name), n_runs, f"{found.value:.3f}", ci)
+    return table
+
+
+def _name(group: Group) -> str:
+    return f"{group.memory} ({group.label})" if group.label else group.memory
+
+
+def _table(title: str, caption: str | None) -> Table:
+    return Table(
+        title=Text(title),
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
+    )
+
+
 def _means(group: Group) -> list[str]:
-    return _numbers(group.runs, (min(group.scores), max(group.scores)))
+    return _numbers(group.runs, success_interval(group.runs))
 
 
 def _numbers(runs: Sequence[Evaluation], ends: tuple[float, float]) -> list[str]:

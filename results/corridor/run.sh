@@ -32,7 +32,7 @@ for memory in none lstm transformer-xl expire-span; do
 done
 
 memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-against-memory.png \
-    --length-figure results/corridor/success-by-length.png
+    --difficulty-figure results/corridor/success-by-length.png
 memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
 python results/publish.py runs/results results/corridor Corridor-v0 CorridorShuffled-v0
 python results/curves.py results/corridor/Corridor-v0 results/corridor/curves.png

@@ -10,7 +10,13 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from memspan.agents import MemoryPPO, VecEnvAdapter
-from memspan.envs import CorridorVectorEnv
+from memspan.envs import (
+    CorridorVectorEnv,
+    InstructionVectorEnv,
+    PortalVectorEnv,
+    ScriptedInstructionPolicy,
+    ScriptedPortalPolicy,
+)
 from memspan.evaluation import play_episodes
 from memspan.evaluation.episodes import quotas
 from memspan.memory import MemoryOutput
@@ -124,7 +130,7 @@ def test_without_success():
     env = VecEnvAdapter(Sleeper([2, 3], tells_success=False))
     played = play_episodes(Script(env.action_space), env, 4)
     assert played.successes is None
-    assert played.sizes is None
+    assert played.trials is None
 
 
 class Halved(VecEnvWrapper):
@@ -149,8 +155,10 @@ def test_scripted_corridor_through_wrappers():
     env = Halved(VecEnvAdapter(engine))
     env.seed(5)
     played = play_episodes(Script(env.action_space, go), env, 200)
-    assert np.array_equal(played.sizes, played.lengths)
-    assert set(played.sizes.tolist()) == set(range(3, 10))
+    assert played.trials.difficulty == "length"
+    assert np.array_equal(played.trials.values, played.lengths)
+    assert set(played.trials.values.tolist()) == set(range(3, 10))
+    assert np.array_equal(played.trials.successes, played.successes)
     assert 0.35 < played.successes.mean() < 0.65
     assert np.array_equal(played.returns, played.successes)
 
@@ -162,3 +170,43 @@ def test_agent_on_another_environment():
     assert played.lengths.tolist() == [5, 5, 5]
     assert played.successes is None
     assert played.peak_memory <= model.policy.memory.capacity
+
+
+def scripted(env, policy):
+    """`policy`, whose episodes start where its memory counts the first step."""
+
+    def choose(obs, steps):
+        return torch.as_tensor(policy.act(obs.numpy(), (steps == 1).numpy()))
+
+    return Script(env.action_space, choose)
+
+
+def test_delays_of_instructions():
+    engine = InstructionVectorEnv(8, num_instructions=3)
+    env = VecEnvAdapter(engine)
+    env.seed(1)
+    horizon = 25
+    played = play_episodes(scripted(env, ScriptedInstructionPolicy(4, horizon)), env, 300)
+    trials = played.trials
+    assert trials.difficulty == "delay"
+    assert trials.values.min() >= engine.parameters.min_delay
+    # Not all and not none: who has forgotten the oldest takes the next one, which may be the same.
+    assert trials.successes[trials.values <= horizon].mean() > 0.97
+    assert 0 < trials.successes[trials.values > horizon].mean() < 0.1
+    # An episode fails at its first wrong moment, and only there: three in a row make a success.
+    assert (~trials.successes).sum() == (~played.successes).sum()
+    assert trials.successes.sum() >= 3 * played.successes.sum()
+
+
+def test_rooms():
+    env = VecEnvAdapter(PortalVectorEnv(8, num_rooms=5))
+    env.seed(1)
+    played = play_episodes(scripted(env, ScriptedPortalPolicy(horizon=8)), env, 300)
+    trials = played.trials
+    assert trials.difficulty == "room"
+    assert set(trials.values.tolist()) == {1, 2, 3, 4}
+    attempts = [int((trials.values == room).sum()) for room in range(1, 5)]
+    assert attempts[0] == 300
+    passed = [int(trials.successes[trials.values == room].sum()) for room in range(1, 5)]
+    assert passed == [*attempts[1:], int(played.successes.sum())]
+    assert passed[0] > passed[3] > 0

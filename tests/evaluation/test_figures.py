@@ -9,7 +9,7 @@ from memspan.evaluation import (
     check_figure_path,
     save_figure,
     success_against_memory,
-    success_by_length,
+    success_by_difficulty,
 )
 from memspan.evaluation.figures import pool_buckets
 from memspan.evaluation.labels import spread
@@ -78,7 +78,7 @@ def test_one_run(make_evaluation, memory, size, rate):
     assert left < size < right
     assert len(axes.get_xticks()) <= 12
     assert (axes.get_ylabel() == "success rate") == (rate is not None)
-    success_by_length(runs)
+    success_by_difficulty(runs)
 
 
 def test_many_tasks_and_memories(tmp_path, make_evaluation):
@@ -91,7 +91,7 @@ def test_many_tasks_and_memories(tmp_path, make_evaluation):
         "memspan/Corridor-v0 (max_length=20)",
     ]
     save_figure(figure, tmp_path / "many")
-    save_figure(success_by_length(runs), tmp_path / "lengths")
+    save_figure(success_by_difficulty(runs), tmp_path / "lengths")
 
 
 def test_no_legend_is_cut_off(make_evaluation):

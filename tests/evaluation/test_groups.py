@@ -2,7 +2,7 @@ from io import StringIO
 
 from rich.console import Console
 
-from memspan.evaluation import group_runs, results_tables
+from memspan.evaluation import comparison_tables, group_runs, results_tables, success_interval
 from memspan.evaluation.groups import by_task
 
 
@@ -46,10 +46,10 @@ def test_tasks_are_kept_apart(make_evaluation):
     assert [len(of_task) for of_task in by_task(runs)] == [2, 1, 1, 1]
 
 
-def printed(runs):
+def printed(runs, tables=results_tables):
     out = StringIO()
     console = Console(file=out, width=100)
-    for table in results_tables(runs):
+    for table in tables(runs):
         console.print(table)
     return out.getvalue()
 
@@ -67,7 +67,42 @@ def test_table_fits_100_columns(make_evaluation):
     lines = text.splitlines()
     assert max(map(len, lines)) <= 100
     assert sum("transformer-xl" in line for line in lines) == 2
-    assert sum(" mean " in line and "0.550 0.500-0.600" in line for line in lines) == 2
+    assert sum(" mean " in line and "0.550" in line for line in lines) == 2
+    low, high = success_interval([run for run in runs if run.memory_kwargs == {"memory_size": 256}])
+    assert sum(f"{low:.3f}-{high:.3f}" in line for line in lines) == 2
     assert any("M=8192" in line and "0.404-0.596" in line for line in lines)
     assert "Other-v0" in text
     assert any("return" in line for line in lines)
+
+
+def test_comparison_tables(make_evaluation):
+    def six(memory, rate, **more):
+        return [make_evaluation(memory, rate, episodes=1000, seed=seed, **more) for seed in range(6)]
+
+    runs = [*six("gru", 0.9), *six("lstm", 0.9), *six("none", 0.5), make_evaluation("slow", 0.1, seed=9)]
+    lines = printed(runs, comparison_tables).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("against gru, the best" in line for line in lines)
+
+    def row(memory):
+        return next(" ".join(line.split()) for line in lines if line.startswith(f" {memory}"))
+
+    assert row("lstm").startswith("lstm 6 +0.000")
+    assert row("lstm").endswith("not distinguishable")
+    assert row("none").startswith("none 6 -0.400")
+    assert row("none").endswith("0.00 0.031 worse")
+    assert row("slow").endswith("no seed in common")
+
+
+def test_over_tasks(make_evaluation):
+    runs = [
+        make_evaluation(memory, rate, seed=seed, env=env)
+        for env, rates in (("A-v0", (0.9, 0.2)), ("B-v0", (0.5, 0.1)))
+        for memory, rate in zip(("gru", "none"), rates, strict=True)
+        for seed in (0, 1)
+    ]
+    text = printed([*runs, make_evaluation("lstm", env="A-v0")], comparison_tables)
+    rows = [" ".join(line.split()) for line in text[text.index("Over 2 tasks") :].splitlines()]
+    assert any(line.startswith("gru gru 4 0.700") for line in rows)
+    assert any(line.startswith("none none 4 0.150") for line in rows)
+    assert not any("lstm" in line for line in rows)

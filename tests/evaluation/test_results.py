@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from memspan.evaluation import Evaluation, summarise
-from memspan.evaluation.results import bucket_width, success_by_length
+from memspan.evaluation.difficulty import Trials
+from memspan.evaluation.results import bucket_width, success_by
 
 
 def played(lengths, successes, sizes=None):
@@ -15,7 +16,7 @@ def played(lengths, successes, sizes=None):
         returns=np.arange(n, dtype=float),
         lengths=np.array(lengths),
         successes=None if successes is None else np.array(successes, dtype=bool),
-        sizes=None if sizes is None else np.array(sizes),
+        trials=None if sizes is None else Trials("length", np.array(sizes), np.array(successes, dtype=bool)),
         effective_memory=1.5,
         peak_memory=3.0,
         state_bytes=8,
@@ -30,9 +31,9 @@ def test_bucket_width(longest, width):
     assert bucket_width(longest) == width
 
 
-def test_buckets_hold_every_episode_once():
+def test_buckets_hold_every_trial_once():
     sizes = np.arange(3, 201)
-    buckets = success_by_length(played(sizes, sizes <= 100, sizes))
+    buckets = success_by(sizes, sizes <= 100)
     assert [(b.low, b.high) for b in buckets] == [(low, low + 19) for low in range(1, 200, 20)]
     assert [b.episodes for b in buckets] == [18] + [20] * 9
     assert [b.success_rate for b in buckets] == [1.0] * 5 + [0.0] * 5
@@ -40,7 +41,10 @@ def test_buckets_hold_every_episode_once():
 
 
 def test_buckets_by_episode_without_sizes():
-    buckets = success_by_length(played([1, 1, 30], [1, 0, 1]))
+    told = summarise(played([1, 1, 30], [1, 0, 1]))
+    assert told["length_of"] == "episode"
+    assert "difficulty" not in told
+    buckets = told["success_by_length"]
     assert [(b.low, b.high, b.episodes, b.success_rate) for b in buckets] == [
         (1, 5, 2, 0.5),
         (26, 30, 1, 1.0),
@@ -55,6 +59,8 @@ def test_summary():
     assert told["mean_return"] == 1.5
     assert told["mean_length"] == 2.5
     assert told["length_of"] == "task"
+    assert told["difficulty"] == "length"
+    assert told["success_by_difficulty"] == told["success_by_length"]
     told = summarise(played([1, 2, 3, 4], None))
     assert told["success_rate"] is None
     assert told["success_ci"] is None
@@ -81,12 +87,12 @@ def test_failed_save_leaves_the_old_file(tmp_path, make_evaluation):
 
 
 def test_load_refuses(tmp_path, make_evaluation):
-    with pytest.raises(ValueError, match=r"has no evaluation\.json; evaluate it first"):
+    with pytest.raises(ValueError, match=r"has no evaluation\.json; make it with `memspan evaluate`"):
         Evaluation.load(tmp_path)
     path = make_evaluation().save(tmp_path)
     good = json.loads(path.read_text())
     missing = {key: value for key, value in good.items() if key != "memory"}
     for bad in ("{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing)):
         path.write_text(bad)
-        with pytest.raises(ValueError, match="evaluate again"):
+        with pytest.raises(ValueError, match="not of this version; make it again"):
             Evaluation.load(tmp_path)
