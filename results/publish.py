@@ -1,21 +1,27 @@
 """Copies what a result needs from run folders into a results folder, and prints tables of it.
 
-    python results/publish.py RUNS FOLDER ENVIRONMENT...
+    python results/publish.py [--weights NAME]... RUNS FOLDER ENVIRONMENT...
 
-Per run: the configuration, the evaluation, and learning curves as CSV.
+Per run: the configuration, the evaluation, learning curves as CSV, and, where there are any, evaluations beyond
+training and the memory horizon. Of the runs of NAME with seed 0 also the last weights, without the optimizer:
+enough to evaluate, watch and report them.
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
+from safetensors import safe_open
+from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from memspan.runs import checkpoint_path
 
 CURVES = {"success_rate": "rollout/success_rate", "effective_memory": "memory/effective_memory"}
 
@@ -43,6 +49,10 @@ def publish(run: Path, target: Path) -> dict[str, Any]:
     # Where the runs lay on this machine is nobody's business.
     config = (run / "config.yaml").read_text()
     (target / "config.yaml").write_text(re.sub(r"(?m)^run_dir: .*$", "run_dir: runs/results", config))
+    for path in [*run.glob("beyond/*/evaluation.json"), *run.glob("horizon.json")]:
+        copy = target / path.relative_to(run)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
     rows, minutes = curves(run)
     with (target / "curve.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["timesteps", *CURVES])
@@ -51,6 +61,18 @@ def publish(run: Path, target: Path) -> dict[str, Any]:
         writer.writerows(rows[::8])
     evaluation: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
     return evaluation | {"minutes": minutes}
+
+
+def publish_weights(run: Path, target: Path) -> None:
+    """Copies what the policy has learnt from the last checkpoint."""
+    source = checkpoint_path(run)
+    with safe_open(source, framework="pt") as file:
+        metadata = dict(file.metadata())
+        names = [name for name in file.keys() if name.startswith(("policy.", "recent."))]  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in names}
+    metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"run_dir": "runs/results"})
+    (target / "checkpoints").mkdir(exist_ok=True)
+    save_file(tensors, target / "checkpoints" / source.name, metadata)
 
 
 def table(evaluations: dict[str, dict[str, Any]]) -> str:
@@ -72,15 +94,20 @@ def table(evaluations: dict[str, dict[str, Any]]) -> str:
 
 def main() -> None:
     """Publishes the evaluated runs of the environments named."""
-    if len(sys.argv) < 4:
-        sys.exit("usage: python results/publish.py RUNS TARGET ENVIRONMENT...")
-    runs, folder = Path(sys.argv[1]), Path(sys.argv[2])
-    for env in [runs / name for name in sys.argv[3:]]:
-        done = sorted(path.parent for path in env.glob("*/*/evaluation.json"))
-        found = {
-            f"{run.parent.name}/{run.name}": publish(run, folder / env.name / run.relative_to(env))
-            for run in done
-        }
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("environments", nargs="+")
+    parser.add_argument("--weights", action="append", default=[], metavar="NAME")
+    options = parser.parse_args()
+    for env in [options.runs / name for name in options.environments]:
+        found: dict[str, dict[str, Any]] = {}
+        for path in sorted(env.glob("*/*/evaluation.json")):
+            run = path.parent
+            target = options.folder / env.name / run.relative_to(env)
+            found[f"{run.parent.name}/{run.name}"] = publish(run, target)
+            if run.name == "0" and run.parent.name in options.weights:
+                publish_weights(run, target)
         print(f"\n{env.name}\n\n{table(found)}")
 
 
