@@ -2,8 +2,8 @@
 
     python results/beyond.py FOLDER/ENVIRONMENT FIGURE.png
 
-Reads `evaluation.json` and `beyond/*/evaluation.json` of every run below the folder. A line for each thing that
-the agents were asked for, seeds of a memory pooled.
+Reads `evaluation.json` and `beyond/*/evaluation.json` of every run below the folder. A line for each thing
+that the agents were asked for, seeds of a memory pooled.
 """
 
 from __future__ import annotations

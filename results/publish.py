@@ -2,7 +2,7 @@
 
     python results/publish.py [--weights NAME]... RUNS FOLDER ENVIRONMENT...
 
-Per run: the configuration, the evaluation, learning curves as CSV, and, where there are any, evaluations beyond
+Per run: the configuration, the evaluation, learning curves as CSV, and, if there are any, evaluations beyond
 training and the memory horizon. Of the runs of NAME with seed 0 also the last weights, without the optimizer:
 enough to evaluate, watch and report them.
 """
