@@ -4,7 +4,7 @@
 
 Per run: the configuration, the evaluation, learning curves as CSV, and, if there are any, evaluations beyond
 training and the memory horizon. Of the runs of NAME with seed 0 also the last weights, without the optimizer:
-enough to evaluate, watch and report them.
+enough to evaluate, watch and report them. Every run goes to FOLDER/ENVIRONMENT/runs.md, means are printed.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import json
 import re
 import shutil
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from memspan.evaluation import Evaluation, success_interval
 from memspan.runs import checkpoint_path
 
 CURVES = {"success_rate": "rollout/success_rate", "effective_memory": "memory/effective_memory"}
@@ -75,19 +77,57 @@ def publish_weights(run: Path, target: Path) -> None:
     save_file(tensors, target / "checkpoints" / source.name, metadata)
 
 
-def table(evaluations: dict[str, dict[str, Any]]) -> str:
+def row(*cells: object) -> str:
+    """One line of a Markdown table."""
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def run_table(evaluations: dict[str, dict[str, Any]]) -> str:
     """Markdown, one line a run."""
-    lines = [
-        "| run | steps | minutes | success | 95 % interval | effective memory | peak | capacity | bytes |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = ("run", "steps", "minutes", "success", "95 % interval", "effective memory", "peak", "capacity")
+    lines = [row(*head, "bytes", "commit"), row(*["---"] * 10)]
     for name, e in evaluations.items():
         low, high = e["success_ci"]
         lines.append(
-            f"| {name} | {e['timesteps'] / 1e6:.1f} M | {e['minutes']:.1f} "
-            f"| {e['success_rate']:.3f} | {low:.3f} to {high:.3f} "
-            f"| {e['effective_memory']:.1f} | {e['peak_memory']:.0f} | {e['capacity']:.0f} "
-            f"| {e['state_bytes']:,} |"
+            row(
+                name,
+                f"{e['timesteps'] / 1e6:.1f} M",
+                f"{e['minutes']:.1f}",
+                f"{e['success_rate']:.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{e['effective_memory']:.1f}",
+                f"{e['peak_memory']:.0f}",
+                f"{e['capacity']:.0f}",
+                f"{e['state_bytes']:,}",
+                (e["git_commit"] or "")[:7],
+            )
+        )
+    return "\n".join(lines)
+
+
+def mean_table(evaluations: dict[str, dict[str, Any]], folder: Path) -> str:
+    """Markdown, one line for each setting: means over seeds, intervals over seeds and episodes."""
+    head = ("memory and settings", "seeds", "success", "95 % interval", "effective memory", "peak")
+    lines = [row(*head, "bytes", "minutes"), row(*["---"] * 8)]
+    groups: dict[str, list[str]] = {}
+    for name in evaluations:
+        groups.setdefault(name.partition("/")[0], []).append(name)
+    for group, names in groups.items():
+        runs = [Evaluation.load(folder / name) for name in names]
+        low, high = success_interval(runs)
+        memory = [run.effective_memory for run in runs]
+        least, most = f"{min(memory):.1f}", f"{max(memory):.1f}"
+        lines.append(
+            row(
+                group,
+                len(runs),
+                f"{fmean(run.success_rate or 0 for run in runs):.3f}",
+                f"{low:.3f} to {high:.3f}",
+                f"{fmean(memory):.1f}" + (f" ({least} to {most})" if least != most else ""),
+                f"{max(run.peak_memory for run in runs):.0f}",
+                f"{max(run.state_bytes for run in runs):,}",
+                f"{fmean(evaluations[one]['minutes'] for one in names):.1f}",
+            )
         )
     return "\n".join(lines)
 
@@ -108,7 +148,10 @@ def main() -> None:
             found[f"{run.parent.name}/{run.name}"] = publish(run, target)
             if run.name == "0" and run.parent.name in options.weights:
                 publish_weights(run, target)
-        print(f"\n{env.name}\n\n{table(found)}")
+        (options.folder / env.name / "runs.md").write_text(
+            f"# Every run of {env.name}\n\n{run_table(found)}\n", encoding="utf-8"
+        )
+        print(f"\n{env.name}\n\n{mean_table(found, options.folder / env.name)}")
 
 
 if __name__ == "__main__":
