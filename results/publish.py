@@ -96,8 +96,8 @@ def run_table(evaluations: dict[str, dict[str, Any]]) -> str:
                 f"{e['success_rate']:.3f}",
                 f"{low:.3f} to {high:.3f}",
                 f"{e['effective_memory']:.1f}",
-                f"{e['peak_memory']:.0f}",
-                f"{e['capacity']:.0f}",
+                f"{e['peak_memory']:.3g}",
+                f"{e['capacity']:.3g}",
                 f"{e['state_bytes']:,}",
                 (e["git_commit"] or "")[:7],
             )
@@ -124,7 +124,7 @@ def mean_table(evaluations: dict[str, dict[str, Any]], folder: Path) -> str:
                 f"{fmean(run.success_rate or 0 for run in runs):.3f}",
                 f"{low:.3f} to {high:.3f}",
                 f"{fmean(memory):.1f}" + (f" ({least} to {most})" if least != most else ""),
-                f"{max(run.peak_memory for run in runs):.0f}",
+                f"{max(run.peak_memory for run in runs):.3g}",
                 f"{max(run.state_bytes for run in runs):,}",
                 f"{fmean(evaluations[one]['minutes'] for one in names):.1f}",
             )
