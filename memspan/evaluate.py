@@ -35,14 +35,16 @@ from memspan.evaluation import (
 from memspan.evaluation.episodes import OnProgress
 from memspan.evaluation.results import FILE_NAME
 from memspan.runs import (
+    LEFT_OUT,
     CheckpointInfo,
     RunConfig,
     checkpoint_path,
-    find_runs,
+    lines_of,
     load_config,
     load_model,
     make_env,
     read_info,
+    scan_runs,
     spread_seed,
 )
 from memspan.runs.beyond import TRAINED, Beyond, settings_by_run, split_settings
@@ -108,46 +110,59 @@ class Options:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Evaluates; returns the exit code.
+    """Evaluates; returns the exit code: 1 where a run is damaged or foreign and was left out, otherwise 0.
 
     Raises:
-        ValueError: an option or a run is wrong; nothing was played.
+        ValueError: an option is wrong, or no run is left.
     """
     settings, others = split_settings(sys.argv[1:] if args is None else args)
     options = tyro.cli(Options, prog="memspan evaluate", args=others, config=(FlagCreatePairsOff,))
     options.validate()
-    folders = find_runs(options.runs)
-    beyond = settings_by_run(folders, settings)
-    where = {folder: folder / beyond[folder].folder for folder in folders}
-    to_play = [folder for folder in folders if not (options.reuse and (where[folder] / FILE_NAME).is_file())]
-    results = {
-        folder: _with_new_settings(Evaluation.load(where[folder]))
-        for folder in folders
-        if folder not in to_play
-    }
-    for folder in to_play:
+    configs, left_out = scan_runs(options.runs, load_config)
+    beyond = settings_by_run(configs, settings)
+    where = {folder: folder / one.folder for folder, one in beyond.items()}
+
+    def read(folder: Path) -> Evaluation | None:
+        if options.reuse and (where[folder] / FILE_NAME).is_file():
+            return _with_new_settings(Evaluation.load(where[folder]))
         check_run(folder, options)
+        return None
+
+    found, cannot = scan_runs(configs, read)
+    left_out |= cannot
+    results = {folder: evaluation for folder, evaluation in found.items() if evaluation is not None}
+    to_play = [folder for folder in found if folder not in results]
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = COLUMNS
     for i, folder in enumerate(to_play):
-        with show_progress(console, f"[{i + 1}/{len(to_play)}] {folder}", options.episodes) as on_progress:
-            results[folder] = evaluate_run(folder, options, on_progress, beyond[folder])
+        try:
+            with show_progress(
+                console, f"[{i + 1}/{len(to_play)}] {folder}", options.episodes
+            ) as on_progress:
+                results[folder] = evaluate_run(folder, options, on_progress, beyond[folder])
+        except ValueError as error:
+            left_out[folder] = str(error)
+            continue
         where[folder].mkdir(parents=True, exist_ok=True)
         results[folder].save(where[folder])
         console.print(f"{folder}: {_in_short(results[folder])}", soft_wrap=True, markup=False)
-    _show(console, {where[folder]: results[folder] for folder in folders}, options)
-    return 0
+    if not results:
+        raise ValueError(left_out[to_play[0]])
+    _show(console, {where[folder]: results[folder] for folder in found if folder in results}, options)
+    for line in lines_of(left_out):
+        print(f"memspan: {line}", file=sys.stderr)
+    return LEFT_OUT if left_out else 0
 
 
 def check_run(folder: Path, options: Options) -> None:
     """What can be told to be wrong before anything is played.
 
     Raises:
-        ValueError: no run folder, no checkpoint, or environments that training had seeded alike.
+        ValueError: no run folder, no whole checkpoint, or environments that training had seeded alike.
     """
     config = load_config(folder)
-    checkpoint_path(folder, options.checkpoint)
+    read_info(checkpoint_path(folder, options.checkpoint))
     trained = spread_seed(config.seed)
     if trained < options.seed + options.n_envs and options.seed < trained + config.n_envs:
         raise ValueError(

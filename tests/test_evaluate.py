@@ -251,3 +251,31 @@ def test_beyond_training(tmp_path, run, capsys):
 def test_beyond_training_refused(run, capsys, args, why):
     assert why in refused(capsys, run, "--episodes", "4", *args)
     assert not (run / "beyond").exists()
+
+
+def test_damaged_and_foreign_runs_are_left_out(tmp_path, run, capsys):
+    good = make_run(tmp_path / "runs", seed=1)
+    (run / "checkpoints" / "000000000512.safetensors").write_bytes(b"not a checkpoint")
+    foreign = tmp_path / "runs" / "foreign"
+    foreign.mkdir()
+    (foreign / "config.yaml").write_text("optimizer: adam\n")
+    without = make_run(tmp_path / "runs", seed=2)
+    (without / "checkpoints" / "000000000512.safetensors").unlink()
+    figure = tmp_path / "figure.png"
+    args = ["evaluate", str(tmp_path / "runs"), str(tmp_path / "nothing"), "--episodes", "4"]
+    assert cli.main([*args, "--figure", str(figure)]) == 1
+    err = capsys.readouterr().err
+    assert figure.is_file()
+    assert load(good)["episodes"] == 4
+    lines = err.splitlines()
+    assert len(lines) == 4
+    for folder, why in [
+        (run, "damaged or cut short"),
+        (foreign, "optimizer='adam': no such setting"),
+        (without, "has no checkpoint"),
+        (tmp_path / "nothing", "is not a run folder"),
+    ]:
+        assert [line for line in lines if str(folder) in line and why in line and "left out" in line]
+    (good / "evaluation.json").write_text("{")
+    assert cli.main(["evaluate", str(good), "--reuse"]) == 2
+    assert "not of this version" in capsys.readouterr().err

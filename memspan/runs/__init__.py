@@ -5,13 +5,16 @@ from memspan.runs.checkpoint import CheckpointInfo, load_checkpoint, read_info, 
 from memspan.runs.config import RunConfig
 from memspan.runs.folder import checkpoint_path, find_runs, load_config, load_model, run_folder, save_config
 from memspan.runs.presets import preset, preset_blocks
+from memspan.runs.scan import LEFT_OUT, lines_of, scan_runs
 
 __all__ = [
+    "LEFT_OUT",
     "CheckpointInfo",
     "RunConfig",
     "adapt",
     "checkpoint_path",
     "find_runs",
+    "lines_of",
     "load_checkpoint",
     "load_config",
     "load_model",
@@ -23,5 +26,6 @@ __all__ = [
     "run_folder",
     "save_checkpoint",
     "save_config",
+    "scan_runs",
     "spread_seed",
 ]
