@@ -19,7 +19,13 @@ SMALL = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8"
 
 def test_there_are_examples() -> None:
     assert len(PYTHON) == 2
-    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + ["evaluate", "play", "horizon", "watch", "probe"]
+    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + [
+        "evaluate",
+        "play",
+        "horizon",
+        "watch",
+        "probe",
+    ]
 
 
 @pytest.mark.parametrize("code", PYTHON)
