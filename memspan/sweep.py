@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -36,6 +38,9 @@ COLUMNS = 100
 """Width of what is printed where there is no terminal to ask."""
 FIGURE = "success-against-memory.png"
 DIFFICULTY_FIGURE = "success-by-difficulty.png"
+REPORT = "memspan.report"
+"""The command that makes reports."""
+REPORT_FILE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     options.validate()
     sweep = read_sweep(options.file)
+    if sweep.report and importlib.util.find_spec(REPORT) is None:
+        raise ValueError(f"{options.file.name}: report=True: must be false; this version makes no reports")
     run_dir = options.run_dir if options.run_dir is not None else Path("runs", options.file.stem)
     runs = expand(sweep, run_dir, here=options.address is None)
     console = Console(highlight=False)
@@ -159,7 +166,7 @@ def _wait(driver: Driver, board: Board) -> None:
     """Until every run is done or given up."""
     while driver.under_way:
         for event in driver.look():
-            where = f"{event.run.env}/{event.run.name}/{event.run.config.seed}"
+            where = event.run.title
             if event.kind == "done":
                 board.results[event.run.folder] = Evaluation.load(event.run.folder)
                 board.say(f"{where}: done")
@@ -210,5 +217,5 @@ def _show(console: Console, board: Board, run_dir: Path, sweep: SweepFile) -> No
 
 
 def _report(folders: Sequence[Path], run_dir: Path) -> None:
-    """Where the report of a sweep is made."""
-    raise NotImplementedError
+    """Makes one page of all runs that are done."""
+    importlib.import_module(REPORT).main([*map(str, folders), "-o", str(run_dir / REPORT_FILE)])

@@ -26,7 +26,7 @@ OBJECT_STORE_BYTES = 80 * 1024**2
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
-    # Ray would otherwise warn on stderr, once for each process.
+    # A run that asks for no GPU sees none; Ray would say in each process that this may change.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
@@ -54,7 +54,7 @@ def import_ray() -> ModuleType:
         import ray
     except ImportError:
         raise ValueError("memspan sweep needs Ray; install it with: pip install 'memspan[ray]'") from None
-    return ray  # type: ignore[no-any-return]
+    return ray
 
 
 @contextmanager

@@ -52,6 +52,11 @@ class SweepRun:
         """The environment, in short: the name of its folder."""
         return self.folder.parent.parent.name
 
+    @property
+    def title(self) -> str:
+        """The folder below the folder of all runs."""
+        return f"{self.env}/{self.name}/{self.config.seed}"
+
 
 def expand(sweep: SweepFile, run_dir: Path, here: bool = True) -> list[SweepRun]:
     """All runs, checked.

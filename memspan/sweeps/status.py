@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +41,8 @@ class Status:
     speed: float | None = None
     """Steps per second."""
     seconds_left: float | None = None
+    machine: str = dataclasses.field(default_factory=platform.node)
+    pid: int = dataclasses.field(default_factory=os.getpid)
 
     def write(self, folder: Path) -> None:
         """Replaces what was told before."""

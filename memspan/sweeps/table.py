@@ -62,9 +62,9 @@ class Board:
             self._next = time.monotonic() + SECONDS_BETWEEN_LINES
             self.say(self.headline())
             for run in self.runs:
-                state, *cells = self._cells(run)
-                if state not in ("done", "failed", "waiting"):
-                    self.say(f"  {_title(run)}: {state}, " + ", ".join(_worded(cells)))
+                status = None if self._has_ended(run) else read_status(run.folder)
+                if status is not None:
+                    self.say(f"  {run.title}: {_in_words(status)}")
 
     def close(self) -> None:
         """Leaves the whole table standing, or prints it."""
@@ -90,7 +90,7 @@ class Board:
             "failed": states.count("failed"),
         }
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-        return f"{len(self.runs)} runs: {told}; {short_time(time.monotonic() - self._begun)} gone"
+        return f"{len(self.runs)} runs: {told}; {short_time(time.monotonic() - self._begun)} elapsed"
 
     def table(self, most: int | None = None) -> Table:
         """A line for each run.
@@ -126,6 +126,9 @@ class Board:
         kept = {run.folder for run in ranked[: max(most - 1, 1)]}
         return [run for run in self.runs if run.folder in kept]
 
+    def _has_ended(self, run: SweepRun) -> bool:
+        return run.folder in self.results or run.folder in self.failed
+
     def _cells(self, run: SweepRun) -> list[str]:
         """State, share done, score, effective memory, speed, time left."""
         if run.folder in self.results:
@@ -151,10 +154,8 @@ def _of_status(status: Status) -> list[str]:
     ]
 
 
-def _title(run: SweepRun) -> str:
-    return f"{run.env}/{run.name}/{run.config.seed}"
-
-
-def _worded(cells: Sequence[str]) -> list[str]:
-    done, reached, memory, speed, left = cells
-    return [done, f"score {reached}", f"effective memory {memory}", f"{speed} steps/s", f"{left} left"]
+def _in_words(status: Status) -> str:
+    state, done, reached, memory, speed, left = _of_status(status)
+    if state != "training":
+        return state
+    return f"{done}, score {reached}, effective memory {memory}, {speed} steps/s, {left} left"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import time
 import traceback
@@ -135,9 +136,7 @@ def _not_shared(job: Job) -> str:
     deadline = time.monotonic() + SECONDS_TO_APPEAR
     while not (job.run_dir / SWEEP_LOCK).exists():
         if time.monotonic() > deadline:
-            return (
-                f"{job.run_dir}: must be a folder that all machines share; {os.uname().nodename} has another"
-            )
+            return f"{job.run_dir}: must be a folder that all machines share; {platform.node()} has another"
         time.sleep(0.2)
     return ""
 
