@@ -5,8 +5,8 @@
 A small sweep is started, ended with SIGKILL at a random moment, and started again, so many times in a row;
 then it is started once more and left alone. Of the kills, one half hits the sweep's own process and every
 process that it has started, the other half its own process alone, whose workers are then orphans. What is
-compared: checkpoints, TensorBoard's rows but for times, evaluation.json but for speeds, the folders there are,
-and how often each run was evaluated.
+compared: checkpoints, TensorBoard's rows but for times, evaluation.json but for speeds, which folders there
+are, and how often each run was evaluated.
 """
 
 from __future__ import annotations
