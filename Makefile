@@ -5,6 +5,7 @@
 # make format      mend what lint and format can mend
 # make benchmark   speed, beside peers on the same machine
 # make torture     kill a training a hundred times and go on with it: the same bits?
+# make kill-sweep  kill a sweep ten times in a row and go on with it: no run lost, none twice?
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check format benchmark torture install clean
+.PHONY: demo test test-slow check format benchmark torture kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -72,6 +73,9 @@ benchmark: $(INSTALLED)
 
 torture: $(INSTALLED)
 	$(BIN)/python benchmarks/torture.py
+
+kill-sweep: $(INSTALLED)
+	$(BIN)/python benchmarks/kill_sweep.py
 
 clean:
 	rm -rf $(DEMO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache

@@ -163,11 +163,22 @@ def check_run(folder: Path, options: Options) -> None:
     """
     config = load_config(folder)
     read_info(checkpoint_path(folder, options.checkpoint))
+    check_seeds(config, options, str(folder))
+
+
+def check_seeds(config: RunConfig, options: Options, where: str) -> None:
+    """Raises ValueError for environments that training seeds as the evaluation does.
+
+    Args:
+        config: of the training.
+        options: of the evaluation.
+        where: the run's name in the message.
+    """
     trained = spread_seed(config.seed)
     if trained < options.seed + options.n_envs and options.seed < trained + config.n_envs:
         raise ValueError(
             f"seed={options.seed}: must be clear of the training's seeds {trained} to "
-            f"{trained + config.n_envs - 1} ({folder})"
+            f"{trained + config.n_envs - 1} ({where})"
         )
 
 

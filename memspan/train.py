@@ -11,7 +11,7 @@ import torch
 import tyro
 from rich.console import Console
 from rich.text import Text
-from stable_baselines3.common.callbacks import CallbackList
+from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 
 from memspan.agents import MemoryPPO
@@ -71,10 +71,20 @@ def resume(folder: Path) -> int:
     return train(config, folder)
 
 
-def train(config: RunConfig, folder: Path) -> int:
+class AlreadyFinishedError(ValueError):
+    """The run has all its steps."""
+
+
+def train(config: RunConfig, folder: Path, callbacks: Sequence[BaseCallback] = ()) -> int:
     """Trains in a run's folder, from its last checkpoint if it has one.
 
+    Args:
+        config: the run's settings.
+        folder: where it is.
+        callbacks: what else is to be called; they may look, but change nothing.
+
     Raises:
+        AlreadyFinishedError: there is nothing left to train.
         ValueError: the checkpoint does not fit.
     """
     console = Console(highlight=False)
@@ -89,14 +99,15 @@ def train(config: RunConfig, folder: Path) -> int:
         model.set_random_seed(spread_seed(config.seed, model.num_timesteps))
         _print(console, f"{_why_anew(config, last)}: its episodes start anew.")
     logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
-    return _learn(model, config, folder, console)
+    return _learn(model, config, folder, console, callbacks)
 
 
 def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path | None:
     """What to go on from, once the folder is as a run that was not killed would have left it.
 
     Raises:
-        ValueError: the run is finished, or no checkpoint is whole.
+        AlreadyFinishedError: the run is finished.
+        ValueError: no checkpoint is whole.
     """
     remove_leftovers(folder, CONFIG)
     remove_leftovers(folder / CHECKPOINTS, SUFFIX)
@@ -106,7 +117,9 @@ def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path 
     timesteps = read_info(last).timesteps
     remove_old_checkpoints(config, folder, timesteps)
     if timesteps >= config.total_timesteps:
-        raise ValueError(f"{folder}: finished already, at {timesteps} of {config.total_timesteps} timesteps")
+        raise AlreadyFinishedError(
+            f"{folder}: finished already, at {timesteps} of {config.total_timesteps} timesteps"
+        )
     for line in damaged:
         _print(console, f"{line}; going on from {last.name}")
     return last
@@ -118,7 +131,9 @@ def _why_anew(config: RunConfig, checkpoint: Path) -> str:
     return f"{checkpoint.name} is of a format that did not hold the environments"
 
 
-def _learn(model: MemoryPPO, config: RunConfig, folder: Path, console: Console) -> int:
+def _learn(
+    model: MemoryPPO, config: RunConfig, folder: Path, console: Console, callbacks: Sequence[BaseCallback]
+) -> int:
     title = f"{config.memory} on {config.env}, seed {config.seed} -> {folder}"
     progress = ProgressCallback(title, console)
     checkpoints = CheckpointCallback(config, folder)
@@ -127,7 +142,7 @@ def _learn(model: MemoryPPO, config: RunConfig, folder: Path, console: Console) 
         with stop.listening():
             model.learn(
                 config.total_timesteps - model.num_timesteps,
-                CallbackList([checkpoints, progress, stop]),
+                CallbackList([checkpoints, progress, *callbacks, stop]),
                 reset_num_timesteps=False,
             )
     except KeyboardInterrupt:

@@ -75,13 +75,13 @@ def settings_by_run(folders: Iterable[Path], settings: Mapping[str, Mapping[str,
         check_settings(spec, settings["env"])
         defaults = environment_settings(spec)
         for name, value in settings["env"].items():
-            _check_type(f"env.{name}", value, defaults[name].default if name in defaults else None)
+            check_type(f"env.{name}", value, defaults[name].default if name in defaults else None)
         memory = make_config(config.memory, config.memory_kwargs)
         own = {one.name: getattr(memory, one.name) for one in dataclasses.fields(memory)}
         known |= own.keys()
         chosen = {name: value for name, value in settings["memory"].items() if name in own}
         for name, value in chosen.items():
-            _check_type(f"memory.{name}", value, own[name])
+            check_type(f"memory.{name}", value, own[name])
         make_config(config.memory, config.memory_kwargs | chosen)
         found[folder] = Beyond(dict(settings["env"]), chosen)
     for name, value in settings["memory"].items():
@@ -93,7 +93,7 @@ def settings_by_run(folders: Iterable[Path], settings: Mapping[str, Mapping[str,
     return found
 
 
-def _check_type(name: str, value: Any, like: Any) -> None:
+def check_type(name: str, value: Any, like: Any) -> None:
     """Refuses text where there was a number, and the like."""
     numbers = (int, float)
     if isinstance(like, bool) or not isinstance(like, numbers):
