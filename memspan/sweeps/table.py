@@ -115,7 +115,8 @@ class Board:
                 *([Text(run.env)] if several else []), Text(run.name), str(run.config.seed), told, *cells
             )
         if len(shown) < len(self.runs):
-            table.add_row(Text(f"and {len(self.runs) - len(shown)} more", "dim"))
+            table.caption = f"and {len(self.runs) - len(shown)} more"
+            table.caption_justify = "left"
         return table
 
     def _shown(self, most: int | None) -> list[SweepRun]:
