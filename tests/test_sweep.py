@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -178,11 +178,11 @@ def test_sigterm_writes_checkpoints_and_the_next_start_goes_on(tmp_path: Path, d
 
 
 @pytest.fixture
-def differences(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def differences(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     import torture
 
-    yield torture.differences
+    return torture.differences
 
 
 def undisturbed(tmp_path: Path, seed: int) -> Path:

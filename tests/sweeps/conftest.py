@@ -2,7 +2,7 @@
 
 import importlib
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -43,10 +43,10 @@ def done(trained: Path, runs: list[SweepRun]) -> SweepRun:
 
 
 @pytest.fixture
-def differences(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path, Path], list[str]]]:
+def differences(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], list[str]]:
     """What differs between two run folders: checkpoints and TensorBoard."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "benchmarks"))
-    yield importlib.import_module("torture").differences
+    return importlib.import_module("torture").differences
 
 
 @pytest.fixture
