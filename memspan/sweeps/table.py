@@ -90,7 +90,8 @@ class Board:
             "failed": states.count("failed"),
         }
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-        return f"{len(self.runs)} runs: {told}; {short_time(time.monotonic() - self._begun)} elapsed"
+        noun = "run" if len(self.runs) == 1 else "runs"
+        return f"{len(self.runs)} {noun}: {told}; {short_time(time.monotonic() - self._begun)} elapsed"
 
     def table(self, most: int | None = None) -> Table:
         """A line for each run.

@@ -61,7 +61,7 @@ def test_a_long_table_keeps_what_is_under_way(board: Board, runs: list[SweepRun]
     Status("evaluating", 0.5).write(at_work.folder)
     lines = text_of(board, 10)
     assert "and 31 more" in lines
-    assert sum(line.startswith("lstm ") for line in lines) == 9
+    assert sum(line.split()[:1] == ["lstm"] for line in lines) == 9
     assert any("evaluating" in line for line in lines)
 
 
