@@ -33,7 +33,7 @@ settings:
   n_envs: 8
   n_steps: 32
   width: 32
-  total_timesteps: 6144
+  total_timesteps: 4096
   checkpoint_every: 512
   stats_window_size: 50
 evaluation: {episodes: 200}
@@ -147,7 +147,7 @@ def main() -> int:
         n_hits = 0
         for number in range(args.kills):
             # So early that ten of them do not let it come to its end, and so late that runs are under way.
-            moment = moments.uniform(0, 0.45 * seconds)
+            moment = moments.uniform(0, 0.3 * seconds)
             with_workers = number % 2 == 0
             hit, n_left = killed.kill_after(moment, with_workers)
             n_hits += hit

@@ -25,6 +25,7 @@ def test_there_are_examples() -> None:
         "horizon",
         "watch",
         "probe",
+        "sweep",
     ]
 
 
@@ -37,7 +38,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train, other, resume, evaluate, play, horizon, watch, probe = SHELL
+    train, other, resume, evaluate, play, horizon, watch, probe, sweep = SHELL
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
     # A finished run has nothing to resume, and says so.
@@ -53,3 +54,5 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "agent.gif").exists()
     assert cli.main([*shlex.split(probe)[1:], "--steps", "2", "--gaps", "10"]) == 0
     assert (tmp_path / "probes" / "recall" / "results.json").exists()
+    file = shlex.split(sweep)[-1]
+    assert cli.main(["sweep", str(Path(__file__).parents[1] / file), "--dry-run"]) == 0

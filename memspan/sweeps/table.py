@@ -90,7 +90,8 @@ class Board:
             "failed": states.count("failed"),
         }
         told = ", ".join(f"{count} {state}" for state, count in counts.items() if count or state == "done")
-        return f"{len(self.runs)} runs: {told}; {short_time(time.monotonic() - self._begun)} elapsed"
+        noun = "run" if len(self.runs) == 1 else "runs"
+        return f"{len(self.runs)} {noun}: {told}; {short_time(time.monotonic() - self._begun)} elapsed"
 
     def table(self, most: int | None = None) -> Table:
         """A line for each run.
@@ -115,7 +116,8 @@ class Board:
                 *([Text(run.env)] if several else []), Text(run.name), str(run.config.seed), told, *cells
             )
         if len(shown) < len(self.runs):
-            table.add_row(Text(f"and {len(self.runs) - len(shown)} more", "dim"))
+            table.caption = f"and {len(self.runs) - len(shown)} more"
+            table.caption_justify = "left"
         return table
 
     def _shown(self, most: int | None) -> list[SweepRun]:
