@@ -21,6 +21,7 @@ from torch import Tensor
 
 from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
 from memspan.agents.features import is_symbolic
+from memspan.agents.masks import check_masked, get_action_masks
 from memspan.agents.policy import Evaluated, MemoryPolicy
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
@@ -37,6 +38,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     )
     policy: MemoryPolicy
     rollout_buffer: MemoryRolloutBuffer
+    action_masks: bool = False
 
     def __init__(
         self,
@@ -86,6 +88,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if self.action_masks:
+            check_masked(self.env, self.action_space)
         is_dict = isinstance(self.observation_space, spaces.Dict)
         self.rollout_buffer_class = MemoryDictRolloutBuffer if is_dict else MemoryRolloutBuffer
         own_kwargs = self.policy_kwargs
@@ -126,6 +130,17 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             if "own_lr" in group:
                 group["lr"] = group["own_lr"] * share
 
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions and the next state, see `MemoryPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
     # Rollouts
 
     def collect_rollouts(
@@ -150,11 +165,13 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         for _ in range(n_rollout_steps):
+            masks = get_action_masks(env, self.action_space) if self.action_masks else None
             with torch.no_grad():
                 acted = self.policy.act(
                     obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
                     self._memory_state,
                     torch.as_tensor(self._last_episode_starts, device=self.device),
+                    action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
                 )
             self._memory_state = acted.memory.state
             for name, value in acted.memory.stats.items():
@@ -171,12 +188,13 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             self._update_info_buffer(infos, dones)
             rewards = self._bootstrap_time_limits(rewards, dones, infos, acted.values)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                self._last_obs,
                 actions,
                 rewards,
                 self._last_episode_starts,
                 acted.values,
                 acted.log_probs,
+                action_masks=masks,
             )
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
@@ -246,7 +264,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _evaluate(self, block: Block) -> Evaluated:
         return self.policy.evaluate_block(
-            block.observations, block.actions, block.state, block.episode_starts, block.rewards
+            block.observations,
+            block.actions,
+            block.state,
+            block.episode_starts,
+            block.rewards,
+            block.action_masks,
         )
 
     def _advantages(self, block: Block) -> Tensor:
