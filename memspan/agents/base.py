@@ -57,6 +57,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     ) -> None:
         if isinstance(env, gym.vector.VectorEnv):
             env = VecEnvAdapter(env)
+        if isinstance(policy, type) and not issubclass(policy, MemoryPolicy):
+            raise ValueError(f"policy={policy.__name__}: must be a MemoryPolicy, or a subclass of it")
         self.memory = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         make_config(memory, self.memory_kwargs)  # bad settings are refused before anything is built
@@ -164,7 +166,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
-        for _ in range(n_rollout_steps):
+        # Names as in SB3: callbacks find them in `self.locals`.
+        for n_steps in range(n_rollout_steps):
             masks = get_action_masks(env, self.action_space) if self.action_masks else None
             with torch.no_grad():
                 acted = self.policy.act(
@@ -173,27 +176,28 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
                     torch.as_tensor(self._last_episode_starts, device=self.device),
                     action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
                 )
+            values, log_probs = acted.values, acted.log_probs
             self._memory_state = acted.memory.state
-            for name, value in acted.memory.stats.items():
-                stats.setdefault(name, []).append(value)
+            for name, stat in acted.memory.stats.items():
+                stats.setdefault(name, []).append(stat)
             actions = acted.actions.cpu().numpy().reshape(env.num_envs, *self.action_space.shape)  # type: ignore[misc]
-            env_actions = actions
+            clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
-                env_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-            new_obs, rewards, dones, infos = env.step(env_actions)
+                clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            rewards = self._bootstrap_time_limits(rewards, dones, infos, acted.values)
+            rewards = self._bootstrap_time_limits(rewards, dones, infos, values)
             rollout_buffer.add(
                 self._last_obs,
                 actions,
                 rewards,
                 self._last_episode_starts,
-                acted.values,
-                acted.log_probs,
+                values,
+                log_probs,
                 action_masks=masks,
             )
             self._last_obs = new_obs  # type: ignore[assignment]

@@ -83,6 +83,10 @@ class MemoryPolicy(ActorCriticPolicy):
     ) -> None:
         if kwargs.get("use_sde"):
             raise ValueError("use_sde=True: not supported with a memory; must be False")
+        if not kwargs.get("share_features_extractor", True):
+            raise ValueError(
+                "share_features_extractor=False: must be True, for actor and critic share a memory"
+            )
         if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
             # Adam with all parameters in one kernel. Its eps is torch's: the 1e-5 that SB3 and others give to
             # PPO is more than the gradients that find a memory, one step in hundreds, and hides them. Its
@@ -227,7 +231,7 @@ class MemoryPolicy(ActorCriticPolicy):
             state: what the last call returned; None: nothing is remembered.
             episode_start: (B,) where an episode starts; None: only where `state` is None.
             deterministic: the most probable action instead of a drawn one.
-            action_masks: what is allowed, (choices,) or (B, choices) bool, see `memspan.agents.masks`; None: all.
+            action_masks: what is allowed, (choices,) or (B, choices) bool, see `memspan.agents.masks`.
         """
         self.set_training_mode(False)
         observations, is_batch = self.obs_to_tensor(observation)
