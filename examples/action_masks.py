@@ -5,7 +5,7 @@ more, nor can a card twice in a row. Where the others lie has to be remembered.
 
     python examples/action_masks.py
 
-{action_masks}
+Takes about 20 seconds on one core.
 """
 
 import gymnasium as gym

@@ -5,7 +5,7 @@
     memspan train --memory expire-span --env.max-length 20
     python examples/look_inside.py runs/Corridor-v0/expire-span/0
 
-{look_inside}
+Takes about 5 seconds.
 """
 
 from pathlib import Path

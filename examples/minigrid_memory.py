@@ -6,7 +6,7 @@ An object is seen in the first room, and at the end of a corridor the same has t
     python examples/minigrid_memory.py
     python examples/minigrid_memory.py --pixels
 
-{minigrid_memory}
+A million steps take about 10 minutes on one core from symbols, several times as long from pixels.
 """
 
 import gymnasium as gym
@@ -40,7 +40,9 @@ def main(timesteps: int = 1_000_000, pixels: bool = False, n_envs: int = 16) -> 
     model.learn(timesteps, progress_bar=timesteps > 10_000)
     returns = [episode["r"] for episode in model.ep_info_buffer]
     mean = sum(returns) / max(len(returns), 1)
-    print(f"mean return of the last {len(returns)} episodes: {mean:.2f}; one who guesses gets half of the best")
+    print(
+        f"mean return of the last {len(returns)} episodes: {mean:.2f}; one who guesses gets half of the best"
+    )
     return mean
 
 

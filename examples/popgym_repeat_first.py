@@ -5,7 +5,7 @@ Needs popgym: pip install 'memspan[examples]'. Its environments are Gymnasium's,
 
     python examples/popgym_repeat_first.py --memory lstm
 
-{popgym_repeat_first}
+Takes about a minute on one core.
 """
 
 import tyro
@@ -31,7 +31,9 @@ def main(timesteps: int = 60_000, memory: str = "gru", n_envs: int = 16) -> floa
     model.learn(timesteps, progress_bar=timesteps > 10_000)
     returns = [episode["r"] for episode in model.ep_info_buffer]
     mean = sum(returns) / max(len(returns), 1)
-    print(f"{memory}: mean return {mean:.2f} of the last {len(returns)} episodes; from -1 to 1, by chance -0.5")
+    print(
+        f"{memory}: mean return {mean:.2f} of the last {len(returns)} episodes; from -1 to 1, by chance -0.5"
+    )
     return mean
 
 

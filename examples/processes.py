@@ -6,7 +6,7 @@ inherit nothing. This pays for environments that are slow; memspan's own engine 
     python examples/processes.py --through async
     python examples/processes.py --through subproc
 
-{processes}
+Takes about half a minute on two cores, most of it until the processes have started.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from stable_baselines3.common.vec_env import SubprocVecEnv, VecMonitor
 from memspan import MemoryPPO
 
 
-def main(timesteps: int = 10_000, through: Literal["async", "subproc"] = "async", n_envs: int = 2) -> int:
+def main(timesteps: int = 4_096, through: Literal["async", "subproc"] = "async", n_envs: int = 2) -> int:
     """Trains; returns the number of steps."""
     make = partial(gym.make, "memspan:memspan/Corridor-v0", max_length=8)
     if through == "async":

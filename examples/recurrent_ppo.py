@@ -4,7 +4,7 @@ Needs sb3-contrib: pip install 'memspan[examples]'. `VecEnvAdapter` makes Gymnas
 
     python examples/recurrent_ppo.py
 
-{recurrent_ppo}
+Takes about a minute on one core.
 """
 
 import gymnasium as gym
