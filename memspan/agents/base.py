@@ -21,6 +21,7 @@ from torch import Tensor
 
 from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
 from memspan.agents.features import is_symbolic
+from memspan.agents.masks import check_masked, get_action_masks
 from memspan.agents.policy import Evaluated, MemoryPolicy
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
@@ -37,6 +38,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     )
     policy: MemoryPolicy
     rollout_buffer: MemoryRolloutBuffer
+    action_masks: bool = False
 
     def __init__(
         self,
@@ -55,6 +57,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     ) -> None:
         if isinstance(env, gym.vector.VectorEnv):
             env = VecEnvAdapter(env)
+        if isinstance(policy, type) and not issubclass(policy, MemoryPolicy):
+            raise ValueError(f"policy={policy.__name__}: must be a MemoryPolicy, or a subclass of it")
         self.memory = memory
         self.memory_kwargs = dict(memory_kwargs or {})
         make_config(memory, self.memory_kwargs)  # bad settings are refused before anything is built
@@ -86,6 +90,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             self._setup_model()
 
     def _setup_model(self) -> None:
+        if self.action_masks:
+            check_masked(self.env, self.action_space)
         is_dict = isinstance(self.observation_space, spaces.Dict)
         self.rollout_buffer_class = MemoryDictRolloutBuffer if is_dict else MemoryRolloutBuffer
         own_kwargs = self.policy_kwargs
@@ -126,6 +132,17 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             if "own_lr" in group:
                 group["lr"] = group["own_lr"] * share
 
+    def predict(
+        self,
+        observation: np.ndarray | dict[str, np.ndarray],
+        state: Any = None,
+        episode_start: np.ndarray | None = None,
+        deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, Any]:
+        """Actions and the next state, see `MemoryPolicy.predict`."""
+        return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
+
     # Rollouts
 
     def collect_rollouts(
@@ -149,34 +166,39 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
-        for _ in range(n_rollout_steps):
+        # Names as in SB3: callbacks find them in `self.locals`.
+        for n_steps in range(n_rollout_steps):
+            masks = get_action_masks(env, self.action_space) if self.action_masks else None
             with torch.no_grad():
                 acted = self.policy.act(
                     obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
                     self._memory_state,
                     torch.as_tensor(self._last_episode_starts, device=self.device),
+                    action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
                 )
+            values, log_probs = acted.values, acted.log_probs
             self._memory_state = acted.memory.state
-            for name, value in acted.memory.stats.items():
-                stats.setdefault(name, []).append(value)
+            for name, stat in acted.memory.stats.items():
+                stats.setdefault(name, []).append(stat)
             actions = acted.actions.cpu().numpy().reshape(env.num_envs, *self.action_space.shape)  # type: ignore[misc]
-            env_actions = actions
+            clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
-                env_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-            new_obs, rewards, dones, infos = env.step(env_actions)
+                clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
+            new_obs, rewards, dones, infos = env.step(clipped_actions)
             self.num_timesteps += env.num_envs
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
             self._update_info_buffer(infos, dones)
-            rewards = self._bootstrap_time_limits(rewards, dones, infos, acted.values)
+            rewards = self._bootstrap_time_limits(rewards, dones, infos, values)
             rollout_buffer.add(
-                self._last_obs,  # type: ignore[arg-type]
+                self._last_obs,
                 actions,
                 rewards,
                 self._last_episode_starts,
-                acted.values,
-                acted.log_probs,
+                values,
+                log_probs,
+                action_masks=masks,
             )
             self._last_obs = new_obs  # type: ignore[assignment]
             self._last_episode_starts = dones
@@ -246,7 +268,12 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
 
     def _evaluate(self, block: Block) -> Evaluated:
         return self.policy.evaluate_block(
-            block.observations, block.actions, block.state, block.episode_starts, block.rewards
+            block.observations,
+            block.actions,
+            block.state,
+            block.episode_starts,
+            block.rewards,
+            block.action_masks,
         )
 
     def _advantages(self, block: Block) -> Tensor:

@@ -30,6 +30,8 @@ class Block(NamedTuple):
     episode_starts: Tensor
     state: State
     """Before the first step."""
+    action_masks: Tensor | None = None
+    """(T, B, choices) bool, see `memspan.agents.masks`; None: every action was allowed."""
 
 
 class MemoryRolloutBuffer(RolloutBuffer):
@@ -39,6 +41,16 @@ class MemoryRolloutBuffer(RolloutBuffer):
     """
 
     initial_state: State
+    action_masks: np.ndarray | None = None
+    """(T, N, choices) bool, where there are any."""
+
+    def add(self, *args: Any, action_masks: np.ndarray | None = None, **kwargs: Any) -> None:
+        """As SB3's; `action_masks` is (N, choices) bool, at every step of a rollout or at none."""
+        if action_masks is not None:
+            if self.action_masks is None:
+                self.action_masks = np.ones((self.buffer_size, *action_masks.shape), dtype=bool)
+            self.action_masks[self.pos] = action_masks
+        super().add(*args, **kwargs)
 
     def blocks(self, n_minibatches: int) -> Iterator[Block]:
         """Yields every environment once, in `n_minibatches` sets drawn anew at each call."""
@@ -61,6 +73,9 @@ class MemoryRolloutBuffer(RolloutBuffer):
             returns=self.to_torch(self.returns[:, rows], copy=False),
             episode_starts=self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
             state=select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
+            action_masks=None
+            if self.action_masks is None
+            else self.to_torch(self.action_masks[:, rows], copy=False),
         )
 
     def _observations(self, rows: np.ndarray) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
+from memspan.agents.masks import as_masks, mask_logits
 from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
 
 
@@ -81,6 +83,10 @@ class MemoryPolicy(ActorCriticPolicy):
     ) -> None:
         if kwargs.get("use_sde"):
             raise ValueError("use_sde=True: not supported with a memory; must be False")
+        if not kwargs.get("share_features_extractor", True):
+            raise ValueError(
+                "share_features_extractor=False: must be True, for actor and critic share a memory"
+            )
         if "optimizer_class" not in kwargs and kwargs.get("optimizer_kwargs") is None:
             # Adam with all parameters in one kernel. Its eps is torch's: the 1e-5 that SB3 and others give to
             # PPO is more than the gradients that find a memory, one step in hundreds, and hides them. Its
@@ -141,15 +147,28 @@ class MemoryPolicy(ActorCriticPolicy):
         return embedded
 
     def act(
-        self, observations: PyTorchObs, state: State, episode_start: Tensor, deterministic: bool = False
+        self,
+        observations: PyTorchObs,
+        state: State,
+        episode_start: Tensor,
+        deterministic: bool = False,
+        action_masks: Tensor | None = None,
     ) -> Acted:
-        """One step; takes `state` over, see `Memory.step`."""
+        """One step; takes `state` over, see `Memory.step`. `action_masks` is (B, choices) bool."""
         memory = self.memory.step(self.embed_observations(observations), state, episode_start)
         latent_pi, latent_vf = self.mlp_extractor(memory.features)
-        distribution = self._get_action_dist_from_latent(latent_pi)
+        distribution = self._get_action_dist_from_latent(latent_pi, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
         values = self.value_net(latent_vf).squeeze(-1)
         return Acted(actions, values, distribution.log_prob(actions), memory)
+
+    def _get_action_dist_from_latent(
+        self, latent_pi: Tensor, action_masks: Tensor | None = None
+    ) -> Distribution:
+        if action_masks is None:
+            return super()._get_action_dist_from_latent(latent_pi)
+        logits = mask_logits(self.action_net(latent_pi), action_masks, self.action_space)
+        return self.action_dist.proba_distribution(action_logits=logits)
 
     def values_of(self, observations: PyTorchObs, state: State, episode_start: Tensor) -> Tensor:
         """(B,) values; takes `state` over."""
@@ -163,6 +182,7 @@ class MemoryPolicy(ActorCriticPolicy):
         state: State,
         episode_starts: Tensor,
         rewards: Tensor | None = None,
+        action_masks: Tensor | None = None,
     ) -> Evaluated:
         """A block of T steps of B rows: what the update differentiates.
 
@@ -172,6 +192,7 @@ class MemoryPolicy(ActorCriticPolicy):
             state: what the memory held before the block.
             episode_starts: (T, B) bool.
             rewards: (T, B), of about the size 1, if outcomes are to be predicted.
+            action_masks: (T, B, choices) bool, see `memspan.agents.masks`; None: every action was allowed.
         """
         n_steps, n_rows = episode_starts.shape
         if isinstance(observations, dict):
@@ -181,7 +202,8 @@ class MemoryPolicy(ActorCriticPolicy):
         x = self.embed_observations(flat).view(n_steps, n_rows, -1)
         memory = self.memory(x, state, episode_starts, keep_state=False)
         latent_pi, latent_vf = self.mlp_extractor(memory.features.flatten(0, 1))
-        distribution = self._get_action_dist_from_latent(latent_pi)
+        masks = None if action_masks is None else action_masks.flatten(0, 1)
+        distribution = self._get_action_dist_from_latent(latent_pi, masks)
         log_probs = distribution.log_prob(actions.flatten(0, 1)).view(n_steps, n_rows)
         entropy = distribution.entropy()
         return Evaluated(
@@ -200,6 +222,7 @@ class MemoryPolicy(ActorCriticPolicy):
         state: Any = None,
         episode_start: np.ndarray | None = None,
         deterministic: bool = False,
+        action_masks: np.ndarray | None = None,
     ) -> tuple[np.ndarray, Any]:
         """Actions and the next state; `state` is left as it is.
 
@@ -208,6 +231,7 @@ class MemoryPolicy(ActorCriticPolicy):
             state: what the last call returned; None: nothing is remembered.
             episode_start: (B,) where an episode starts; None: only where `state` is None.
             deterministic: the most probable action instead of a drawn one.
+            action_masks: what is allowed, (choices,) or (B, choices) bool, see `memspan.agents.masks`.
         """
         self.set_training_mode(False)
         observations, is_batch = self.obs_to_tensor(observation)
@@ -220,8 +244,11 @@ class MemoryPolicy(ActorCriticPolicy):
             starts = torch.as_tensor(np.asarray(episode_start, dtype=bool), device=self.device).reshape(-1)
         if len(starts) != n_rows:
             raise ValueError(f"episode_start has {len(starts)} rows: must have one per observation, {n_rows}")
+        masks = None
+        if action_masks is not None:
+            masks = as_masks(action_masks, self.action_space, n_rows, self.device)
         with torch.no_grad():
-            acted = self.act(observations, clone_state(state), starts, deterministic)
+            acted = self.act(observations, clone_state(state), starts, deterministic, masks)
         actions = acted.actions.cpu().numpy().reshape(-1, *self.action_space.shape)  # type: ignore[misc]
         if isinstance(self.action_space, spaces.Box):
             actions = np.clip(actions, self.action_space.low, self.action_space.high)

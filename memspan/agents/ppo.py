@@ -48,6 +48,8 @@ class MemoryPPO(MemoryAlgorithm):
             cut short); 0: they are not predicted.
         reconstruction_coef: weight of the error of reading the observation off the memory's input, see
             `memspan.agents.reconstruction`; 0: nothing is read off.
+        action_masks: the environments tell by their method `action_masks()` what is allowed, and nothing else
+            is drawn; as for sb3-contrib's MaskablePPO, see `memspan.agents.masks`.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.
@@ -82,6 +84,7 @@ class MemoryPPO(MemoryAlgorithm):
         prediction_coef: float = 0.0,
         outcome_coef: float = 0.0,
         reconstruction_coef: float = 0.0,
+        action_masks: bool = False,
         target_kl: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
@@ -95,6 +98,7 @@ class MemoryPPO(MemoryAlgorithm):
         self.n_epochs = n_epochs
         self.clip_range = clip_range
         self.clip_range_vf = clip_range_vf
+        self.action_masks = action_masks
         self.target_kl = target_kl
         super().__init__(
             policy,
