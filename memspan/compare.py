@@ -187,6 +187,7 @@ def read_run(folder: Path) -> Entry:
         settings=settings,
         results={name: float(value) for name, value in told.items() if value is not None},
         evaluated=run is not None,
+        timesteps=curves.timesteps if run is None else run.timesteps,
         curves=curves,
     )
 

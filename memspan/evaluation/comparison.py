@@ -1,19 +1,20 @@
 """Runs side by side in TensorBoard: a layout of charts, HParams, and success over effective memory.
 
 Events are written anew into a folder of the comparison's own, one sub-folder per run and one per line of a
-cost chart. Tags hold the task's name, because a chart of the Custom Scalars tab chooses its lines by tags alone:
+cost chart. Tags hold the task's name, because a chart of the Custom Scalars tab chooses its lines by tags:
 
     <task>/success_rate, .../effective_memory, .../steps_per_second   over training steps, in every run
     cost/<task>/<score>                 over effective memory, in a run `cost/<task>/<memory>` for each memory
     cost_in_training/<task>/<score>     over effective memory while training, in the run
     result/<metric>                     the metrics of the HParams tab, in every run
 
-The step of the cost charts is the effective memory in thousandths of a memory vector: steps are whole numbers,
-and where TensorBoard writes 20k there are 20 vectors.
+The step of the cost charts is the effective memory in thousandths of a memory vector: steps are whole
+numbers, and where TensorBoard writes 20k there are 20 vectors.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
@@ -23,8 +24,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch.utils.tensorboard.summary import custom_scalars, hparams, scalar
-from torch.utils.tensorboard.writer import SummaryWriter
+from torch.utils.tensorboard.writer import FileWriter, SummaryWriter
 
 from memspan.evaluation import curves
 from memspan.evaluation.curves import Curves, Point
@@ -32,9 +34,15 @@ from memspan.evaluation.curves import Curves, Point
 PER_VECTOR = 1000
 """Steps of a cost chart for one memory vector."""
 UNIT = "Step: effective memory in thousandths of a memory vector, so 20k is 20 vectors."
+MOST_POINTS = 40
+"""Most points of a training's line in a cost chart."""
+FIRST_COLUMNS = ("task", "memory", "name", "seed", "measured")
+"""TensorBoard shows five columns of the HParams tab at first: those that it is told to differ, then by name."""
+ALWAYS = ("memory", "name", "seed")
+"""Columns even where no two runs differ in them."""
 MISSING = "-"
 """Stands for a setting that a run's memory does not have."""
-HELD_OUT, IN_TRAINING = "held-out episodes", "last training values"
+HELD_OUT, IN_TRAINING = "held-out", "in training"
 CHANGED_BY = 2.0
 """Ratio of the largest to the least effective memory from which on a training has a line in a cost chart."""
 METRICS = ("success_rate", "effective_memory", "steps_per_second", "mean_return")
@@ -68,6 +76,8 @@ class Entry:
     """Some of `METRICS`, of held-out episodes or else of the training's end."""
     evaluated: bool
     """Whether the results are of held-out episodes."""
+    timesteps: int
+    """Of the training, up to the results."""
     curves: Curves
 
 
@@ -100,22 +110,23 @@ class Comparison:
 
     def write(self) -> None:
         """Everything there is up to now."""
+        for task in tasks(self.entries):
+            self._write_cost(task)
         rows = hparams_of(self.entries)
         for i, (entry, row) in enumerate(zip(self.entries, rows, strict=True)):
             experiment, start, end = hparams(  # type: ignore[no-untyped-call]
-                row, {f"result/{name}": 0 for name in METRICS}, domains(rows)
+                row, dict.fromkeys(map(_result, METRICS), 0.0), domains(rows)
             )
-            # One description of all columns; TensorBoard reads no second one.
-            for summary in [experiment] * (i == 0) + [start, end]:
+            # One description of all columns, and one layout: TensorBoard reads no second.
+            if i == 0:
+                self._add(entry.name, _with_order(experiment))
+                self._add(entry.name, custom_scalars(layout_of(self.entries)))  # type: ignore[no-untyped-call]
+            for summary in (start, end):
                 self._add(entry.name, summary)
             for name, value in entry.results.items():
-                self._scalar(entry.name, f"result/{name}", value, entry.curves.timesteps)
+                self._scalar(entry.name, _result(name), value, entry.timesteps)
             self._write_points(entry, {tag: list(p.values()) for tag, p in entry.curves.points.items()})
             self._write_training(entry)
-        for task in tasks(self.entries):
-            self._write_cost(task)
-        layout = custom_scalars(layout_of(self.entries))  # type: ignore[no-untyped-call]
-        self._add(self.entries[0].name, layout)
         self._flush()
 
     def follow(self) -> None:
@@ -132,7 +143,7 @@ class Comparison:
 
     def _write_training(self, entry: Entry) -> None:
         score = score_of(self.entries, entry.task)
-        about = f"{score} at each whole number of vectors, mean over the training. {UNIT}"
+        about = f"Mean {score} of the moments at which the training read this much memory. {UNIT}"
         for step, value in trajectory(entry.curves, CURVES[score]):
             self._scalar(entry.name, f"cost_in_training/{entry.task}/{score}", value, step, about)
 
@@ -152,8 +163,9 @@ class Comparison:
     def _add(self, run: str, summary: Any, step: int | None = None, wall_time: float | None = None) -> None:
         if run not in self._writers:
             self._writers[run] = self._open.enter_context(SummaryWriter(self.logdir / run))
-        to = self._writers[run].file_writer
-        assert to is not None  # until the writer is closed
+            # TensorBoard lists runs by their earliest time.
+            wall_time = float(len(self._writers))
+        to: FileWriter = self._writers[run].file_writer  # type: ignore[assignment]  # None once it is closed
         to.add_summary(summary, step, wall_time)
 
     def _flush(self) -> None:
@@ -196,16 +208,22 @@ def cost_lines(entries: Iterable[Entry], task: str) -> dict[str, list[tuple[int,
 
 
 def trajectory(of: Curves, score: str) -> list[tuple[int, float]]:
-    """A training's mean score at each whole number of vectors: (thousandths of a vector, score), rising.
+    """A training's mean score by its effective memory: (thousandths of a vector, score), rising.
 
     Empty for a memory whose size hardly changes while it is trained.
+
+    Args:
+        of: the training.
+        score: the tag of what is averaged.
     """
     memory, scores = of.points.get(curves.MEMORY, {}), of.points.get(score, {})
-    found: dict[int, list[float]] = {}
-    for step in memory.keys() & scores.keys():
-        found.setdefault(round(memory[step].value), []).append(scores[step].value)
-    if not found or max(found) < CHANGED_BY * max(min(found), 1):
+    both = {memory[step].value: scores[step].value for step in sorted(memory.keys() & scores.keys())}
+    if not both or max(both) < CHANGED_BY * max(min(both), 1.0):
         return []
+    width = max(1, math.ceil(max(both) / MOST_POINTS))
+    found: dict[int, list[float]] = {}
+    for vectors, value in both.items():
+        found.setdefault(round(vectors / width) * width, []).append(value)
     return [(vectors * PER_VECTOR, float(np.mean(found[vectors]))) for vectors in sorted(found)]
 
 
@@ -215,13 +233,10 @@ def hparams_of(entries: Sequence[Entry]) -> list[dict[str, float | str]]:
     A column is of numbers where all runs have one, and of texts otherwise, `MISSING` where a run has none.
     """
     keys = list(dict.fromkeys(key for entry in entries for key in entry.settings))
-    rows: list[dict[str, float | str]] = [
-        {"task": entry.task, "memory": entry.memory, "measured": HELD_OUT if entry.evaluated else IN_TRAINING}
-        for entry in entries
-    ]
-    for key in keys:
-        values = [entry.settings.get(key) for entry in entries]
-        if len({str(value) for value in values}) == 1 and key != "seed":
+    rows: list[dict[str, float | str]] = [{} for _ in entries]
+    for key in [*FIRST_COLUMNS, *(key for key in keys if key not in FIRST_COLUMNS)]:
+        values = [_columns(entry).get(key) for entry in entries]
+        if key not in ALWAYS and len({str(value) for value in values}) == 1:
             continue
         numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
         for row, value in zip(rows, values, strict=True):
@@ -230,6 +245,11 @@ def hparams_of(entries: Sequence[Entry]) -> list[dict[str, float | str]]:
             else:
                 row[key] = MISSING if value is None else str(value)
     return rows
+
+
+def _columns(entry: Entry) -> dict[str, object]:
+    measured = HELD_OUT if entry.evaluated else IN_TRAINING
+    return {"task": entry.task, "memory": entry.memory, "measured": measured, **entry.settings}
 
 
 def domains(rows: Sequence[Mapping[str, float | str]]) -> dict[str, list[str]]:
@@ -256,8 +276,22 @@ def layout_of(entries: Sequence[Entry]) -> dict[str, dict[str, list[object]]]:
             charts["effective memory while training (vectors)"] = f"{task}/effective_memory"
             charts["speed of training (steps/s)"] = f"{task}/steps_per_second"
         if any(trajectory(entry.curves, CURVES[score]) for entry in of_task):
-            charts[f"{words} by effective memory while training (20k = 20 vectors)"] = (
-                f"cost_in_training/{task}/{score}"
-            )
+            charts[f"{words} by effective memory, in training"] = f"cost_in_training/{task}/{score}"
         categories[task] = {title: ["Multiline", [f"^{re.escape(tag)}$"]] for title, tag in charts.items()}
     return categories
+
+
+def _result(name: str) -> str:
+    return f"result/{name}"
+
+
+def _with_order(experiment: Any) -> Any:
+    """Puts the first columns first, and names metrics in words."""
+    plugin_data = experiment.value[0].metadata.plugin_data
+    content = HParamsPluginData.FromString(plugin_data.content)
+    for column in content.experiment.hparam_infos:
+        column.differs = column.name in FIRST_COLUMNS
+    for metric in content.experiment.metric_infos:
+        metric.display_name = metric.name.tag.removeprefix("result/").replace("_", " ")
+    plugin_data.content = content.SerializeToString()
+    return experiment

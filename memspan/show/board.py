@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 import socket
 import time
 import urllib.request
 from collections.abc import Iterable
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 USUAL_PORT = 6006
+RELOAD = 5.0
+"""Seconds between its looks at the files."""
 PATIENCE = 60.0
 """Seconds that a server has to show the first events."""
 
@@ -42,20 +46,15 @@ def start_tensorboard(logdir: Path, host: str, port: int | None) -> str:
     """
     from tensorboard import default, program
 
-    # It greets with hints on TensorFlow, which memspan does without.
-    logging.getLogger("tensorboard").setLevel(logging.ERROR)
     server = program.TensorBoard(default.get_plugins())
     chosen = free_port(host) if port is None else port
-    server.configure(
-        logdir=str(logdir),
-        host=host,
-        port=chosen,
-        reload_interval=5,
-        reload_multifile=True,
-        window_title="memspan",
-    )
     try:
-        address: str = server.launch()
+        # It greets with notes on TensorFlow, which memspan does without, and on how it reads files.
+        with redirect_stderr(StringIO()):
+            server.configure(
+                logdir=str(logdir), host=host, port=chosen, reload_interval=RELOAD, window_title="memspan"
+            )
+            address: str = server.launch()
     except program.TensorBoardServerException as error:
         raise ValueError(f"host={host!r}, port={chosen}: {error}") from None
     return address if address.endswith("/") else f"{address}/"
@@ -67,14 +66,30 @@ def wait_for_runs(address: str, runs: Iterable[str], patience: float = PATIENCE)
     Returns:
         The runs that it does not show.
     """
+    # The server is on this machine: no proxy, and no name that others may know it by.
+    local = f"http://localhost:{urlsplit(address).port}/" if not _answers(address) else address
     wanted = set(runs)
     end = time.monotonic() + patience
     while True:
         try:
-            with urllib.request.urlopen(f"{address}data/runs", timeout=5) as answer:
-                missing = wanted - set(json.load(answer))
+            missing = wanted - set(json.loads(_get(f"{local}data/runs")))
         except OSError:
             missing = wanted
         if not missing or time.monotonic() > end:
             return sorted(missing)
         time.sleep(0.2)
+
+
+def _answers(address: str) -> bool:
+    try:
+        _get(address)
+    except OSError:
+        return False
+    return True
+
+
+def _get(address: str) -> bytes:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=5) as answer:
+        content: bytes = answer.read()
+    return content
