@@ -11,6 +11,7 @@ from collections.abc import Sequence
 COMMANDS = {
     "train": ("memspan.train", "train an agent and leave a run folder behind"),
     "evaluate": ("memspan.evaluate", "measure trained agents"),
+    "compare": ("memspan.compare", "open TensorBoard on runs, side by side"),
     "horizon": ("memspan.horizon", "measure how far back trained agents remember"),
     "play": ("memspan.play", "play a task yourself"),
     "probe": ("memspan.probe", "ask memories a question that they learn to answer in a minute"),

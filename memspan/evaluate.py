@@ -49,15 +49,12 @@ from memspan.runs import (
 )
 from memspan.runs.beyond import TRAINED, Beyond, settings_by_run, split_settings
 from memspan.runs.checkpoint import as_plain
+from memspan.runs.config import NOT_SETTINGS
 from memspan.runs.folder import CONFIG
 
 COLUMNS = 100
 """Width of what is printed where there is no terminal to ask."""
 LARGEST_SEED = 2**32
-NOT_SETTINGS = {
-    *("env", "memory", "name", "seed", "env_kwargs", "memory_kwargs"),  # these have fields of their own
-    *("device", "run_dir", "threads", "checkpoint_every"),  # these change nothing of what is learnt
-}
 
 
 @dataclass(frozen=True)

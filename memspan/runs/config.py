@@ -91,3 +91,8 @@ class RunConfig:
 
 
 FIELDS = tuple(one.name for one in dataclasses.fields(RunConfig))
+NOT_SETTINGS = {
+    *("env", "memory", "name", "seed", "env_kwargs", "memory_kwargs"),  # these have fields of their own
+    *("device", "run_dir", "threads", "checkpoint_every"),  # these change nothing of what is learnt
+}
+"""Fields that are not among an evaluation's settings."""

@@ -1,0 +1,61 @@
+"""What a run's training has written to TensorBoard, read back, while the training goes on too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.util.tensor_util import make_ndarray
+
+SUCCESS = "rollout/success_rate"
+MEAN_RETURN = "rollout/ep_rew_mean"
+MEMORY = "memory/effective_memory"
+SPEED = "time/fps"
+TAGS = (SUCCESS, MEAN_RETURN, MEMORY, SPEED)
+
+
+@dataclass(frozen=True)
+class Point:
+    """A scalar as it was written."""
+
+    step: int
+    wall_time: float
+    value: float
+
+
+@dataclass
+class Curves:
+    """The curves of one run, of the tags above."""
+
+    folder: Path
+    points: dict[str, dict[int, Point]] = field(default_factory=dict)
+    """By tag and step; what a run that was gone on with has written again takes the place of the old."""
+    _files: dict[Path, EventFileLoader] = field(default_factory=dict)
+
+    def read(self) -> dict[str, list[Point]]:
+        """What was written since the last call, by tag and in the order of steps; no tag without points."""
+        new: dict[str, dict[int, Point]] = {}
+        for path in sorted(self.folder.glob("events.out.tfevents.*")):
+            # Those of an evaluation have a suffix in place of the last number.
+            if path.suffix[1:].isdigit() and path not in self._files:
+                self._files[path] = EventFileLoader(str(path))
+        for loader in self._files.values():
+            for event in loader.Load():
+                for value in event.summary.value:
+                    if value.tag in TAGS:
+                        point = Point(event.step, event.wall_time, float(make_ndarray(value.tensor)))
+                        new.setdefault(value.tag, {})[event.step] = point
+        for tag, points in new.items():
+            self.points.setdefault(tag, {}).update(points)
+        return {tag: [points[step] for step in sorted(points)] for tag, points in new.items()}
+
+    def last(self, tag: str) -> float | None:
+        """The value at the highest step; None without one."""
+        points = self.points.get(tag)
+        return points[max(points)].value if points else None
+
+    @property
+    def timesteps(self) -> int:
+        """The highest step, 0 without any."""
+        return max((max(points) for points in self.points.values()), default=0)
