@@ -32,6 +32,7 @@ def start(folder: Path, *flags: str) -> subprocess.Popen[str]:
         cwd=folder,
         env=env,
         text=True,
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
@@ -160,13 +161,23 @@ def test_end_to_end_and_a_second_start_does_nothing(tmp_path: Path) -> None:
     assert files_of(tmp_path / "runs" / "Corridor-v0") == before
 
 
+def terminate(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+
+
+def interrupt(process: subprocess.Popen[str]) -> None:
+    """As Ctrl-C does on a terminal: the process and those that it has started."""
+    os.killpg(process.pid, signal.SIGINT)
+
+
 @pytest.mark.slow
-def test_sigterm_writes_checkpoints_and_the_next_start_goes_on(tmp_path: Path, differences: Any) -> None:
+@pytest.mark.parametrize("stop", [terminate, interrupt])
+def test_who_stops_it_loses_nothing(stop: Any, tmp_path: Path, differences: Any) -> None:
     (tmp_path / "tiny.yaml").write_text(LONGER.replace("seeds: [0, 1]", "seeds: [0]"))
     process = start(tmp_path)
     folder = tmp_path / "runs" / "Corridor-v0" / "lstm" / "0"
     wait_for(lambda: status(folder), process)
-    process.send_signal(signal.SIGTERM)
+    stop(process)
     out, err = process.communicate()
     assert (process.returncode, err) == (130, "")
     assert "Go on with: memspan sweep tiny.yaml --run-dir runs" in out
