@@ -139,7 +139,8 @@ def _run(sweep: SweepFile, board: Board, options: Options, run_dir: Path) -> int
         return 0
     import_ray()
     processes = options.processes or _cpus()
-    with _interruptible(), connected(options.address, processes) as ray:
+    # Inside, because Ray takes SIGTERM for itself when it starts.
+    with connected(options.address, processes) as ray, _interruptible():
         homeless = without_a_place(ray, to_do)
         if homeless is not None:
             wants = f"{homeless.name}: cpus={homeless.cpus:g}, gpus={homeless.gpus:g}"

@@ -49,7 +49,9 @@ class Board:
         self._begun = time.monotonic()
         self._next = self._begun + SECONDS_BETWEEN_LINES
         if self.console.is_terminal and not self.console.is_dumb_terminal:
-            self._live = Live(self.table(), console=self.console, auto_refresh=False)
+            self._live = Live(
+                self.table(self.console.height - LINES_AROUND), console=self.console, auto_refresh=False
+            )
             self._live.start(refresh=True)
         else:
             self.say(self.headline())

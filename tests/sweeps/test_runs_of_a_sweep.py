@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import yaml
 from filelock import FileLock
 
+from memspan import cli
 from memspan.runs.folder import numbered_checkpoints
 from memspan.sweeps import SweepFile, SweepRun, worker
 from memspan.sweeps.driver import Driver, without_a_place
@@ -289,3 +291,35 @@ def test_runs_that_fit_no_machine_are_found(runs: list[SweepRun]) -> None:
     assert not homeless(1, 0.5)
     assert homeless(2, 1)
     assert homeless(3, 0)
+
+
+@pytest.fixture
+def finished(sweep: SweepFile, done: SweepRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SweepRun:
+    """The only run of `one.yaml` in the present folder, done."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one.yaml").write_text(TINY.replace("seeds: [0, 1]", "seeds: [0]") + "report: true\n")
+    return done
+
+
+def test_a_report_is_asked_for_where_there_is_one_to_be_had(
+    finished: SweepRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("memspan.sweep.REPORT", "reports_of_a_test")
+    assert cli.main(["sweep", "one.yaml", "--run-dir", "runs"]) == 2
+    assert "one.yaml: report=True: must be false" in capsys.readouterr().err
+    (tmp_path / "reports_of_a_test.py").write_text("def main(args): print('reported', *args)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = content(finished.folder)
+    assert cli.main(["sweep", "one.yaml", "--run-dir", "runs"]) == 0
+    assert f"reported {finished.folder} -o runs/report.html" in capsys.readouterr().out
+    assert content(finished.folder) == before
+    assert (tmp_path / "runs" / "success-against-memory.png").exists()
+
+
+def test_without_ray_it_says_what_to_install(
+    runs: list[SweepRun], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert cli.main(["sweep", "tiny.yaml"]) == 2
+    assert "pip install 'memspan[ray]'" in capsys.readouterr().err
