@@ -47,6 +47,7 @@ def server(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], dict[str, st
             process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_page(server: tuple[subprocess.Popen[str], dict[str, str]]) -> None:
     required = os.environ.get("MEMSPAN_REQUIRE_BROWSER") == "1"
@@ -113,14 +114,15 @@ def test_usual_port_unless_it_is_taken() -> None:
         assert free_port("localhost") == 0
 
 
-@pytest.mark.filterwarnings("ignore:html5lib's sanitizer")
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+def test_where_it_cannot_listen_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("localhost", 0))
         other.listen()
         port = other.getsockname()[1]
-        with pytest.raises(ValueError, match=f"port={port}: .*in use"):
+        with pytest.raises(ValueError, match=f"port={port}: cannot listen there .*in use"):
             start_tensorboard(tmp_path, "localhost", port)
+    with pytest.raises(ValueError, match=r"host='192\.0\.2\.1', port=0: cannot listen there"):
+        start_tensorboard(tmp_path, "192.0.2.1", 0)
 
 
 def test_runs_that_are_not_shown_are_told() -> None:
