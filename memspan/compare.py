@@ -35,6 +35,8 @@ MARK = ".memspan-comparison"
 EVERY = 5.0
 """Seconds between looks at what trainings have written."""
 LARGEST_PORT = 65535
+MOST_SELECTED = 40
+"""Runs up to which TensorBoard selects all at first."""
 TYPES = {"env": str, "memory": str, "seed": int, "env_kwargs": dict, "memory_kwargs": dict}
 """Fields of a config that are needed here."""
 
@@ -113,6 +115,11 @@ def show(comparison: Comparison, options: Options, console: Console) -> None:
     pages = pages_of(address, comparison.entries)
     for title, (page, what) in pages.items():
         console.print(f"{title}: {what}\n  {page}")
+    if len(comparison.runs) > MOST_SELECTED:
+        console.print(
+            f"TensorBoard selects none of more than {MOST_SELECTED} runs: "
+            'choose some in Custom Scalars on the left, or "Toggle all runs".'
+        )
     console.print("Ctrl-C ends it.")
     if options.open:
         webbrowser.open(next(iter(pages.values()))[0])

@@ -37,7 +37,7 @@ UNIT = "Step: effective memory in thousandths of a memory vector, so 20k is 20 v
 MOST_POINTS = 40
 """Most points of a training's line in a cost chart."""
 FIRST_COLUMNS = ("task", "memory", "name", "seed", "measured")
-"""TensorBoard shows five columns of the HParams tab at first: those that it is told to differ, then by name."""
+"""TensorBoard shows five columns of the HParams tab at first: those it is told to differ, then by name."""
 ALWAYS = ("memory", "name", "seed")
 """Columns even where no two runs differ in them."""
 MISSING = "-"
@@ -136,7 +136,8 @@ class Comparison:
         self._flush()
 
     def _write_points(self, entry: Entry, points: Mapping[str, Iterable[Point]]) -> None:
-        for name, tag in CURVES.items():
+        for name in (score_of(self.entries, entry.task), "effective_memory", "steps_per_second"):
+            tag = CURVES[name]
             for point in sorted(points.get(tag, ()), key=lambda one: one.step):
                 where = f"{entry.task}/{name}"
                 self._scalar(entry.name, where, point.value, point.step, DESCRIPTIONS[name], point.wall_time)

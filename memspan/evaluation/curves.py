@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.compat import tf
 from tensorboard.util.tensor_util import make_ndarray
 
 SUCCESS = "rollout/success_rate"
@@ -41,7 +44,7 @@ class Curves:
             if path.suffix[1:].isdigit() and path not in self._files:
                 self._files[path] = EventFileLoader(str(path))
         for loader in self._files.values():
-            for event in loader.Load():
+            for event in _events(loader):
                 for value in event.summary.value:
                     if value.tag in TAGS:
                         point = Point(event.step, event.wall_time, float(make_ndarray(value.tensor)))
@@ -59,3 +62,11 @@ class Curves:
     def timesteps(self) -> int:
         """The highest step, 0 without any."""
         return max((max(points) for points in self.points.values()), default=0)
+
+
+def _events(loader: EventFileLoader) -> Iterator[Any]:
+    """What can be read; a file may go while it is followed, with the run that it is of."""
+    try:
+        yield from loader.Load()
+    except (tf.errors.NotFoundError, OSError):
+        return

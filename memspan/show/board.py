@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import time
@@ -19,15 +20,27 @@ PATIENCE = 60.0
 """Seconds that a server has to show the first events."""
 
 
-def free_port(host: str) -> int:
-    """TensorBoard's usual port, or 0, which means any, where that is taken."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, USUAL_PORT))
-        except OSError:
+def free_port(host: str, wanted: int | None = None) -> int:
+    """The port to listen at.
+
+    Args:
+        host: where.
+        wanted: None: TensorBoard's usual one, or 0, which means any, where that is taken.
+
+    Raises:
+        ValueError: the wanted one is taken, or the host is none of this machine's.
+    """
+    port = USUAL_PORT if wanted is None else wanted
+    try:
+        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if wanted is None and error.errno == errno.EADDRINUSE:
             return 0
-    return USUAL_PORT
+        raise ValueError(f"host={host!r}, port={port}: cannot listen there ({error})") from None
+    return port
 
 
 def start_tensorboard(logdir: Path, host: str, port: int | None) -> str:
@@ -44,10 +57,10 @@ def start_tensorboard(logdir: Path, host: str, port: int | None) -> str:
     Raises:
         ValueError: it cannot listen there.
     """
+    chosen = free_port(host, port)
     from tensorboard import default, program
 
     server = program.TensorBoard(default.get_plugins())
-    chosen = free_port(host) if port is None else port
     try:
         # It greets with notes on TensorFlow, which memspan does without, and on how it reads files.
         with redirect_stderr(StringIO()):
