@@ -362,8 +362,8 @@ def test_tables_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for name in (
         "ep_rew_mean", "ep_len_mean", "success_rate", "fps", "iterations", "total_timesteps", "approx_kl",
-        "clip_fraction", "clip_range", "entropy_loss", "explained_variance", "learning_rate", "n_updates", "policy_gradient_loss",
-        "value_loss", "effective_memory",
+        "clip_fraction", "clip_range", "entropy_loss", "explained_variance", "learning_rate", "n_updates",
+        "policy_gradient_loss",        "value_loss", "effective_memory",
     ):  # fmt: skip
         assert f"    {name} " in printed, name
 
