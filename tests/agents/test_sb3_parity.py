@@ -403,8 +403,10 @@ class Dropping(BaseFeaturesExtractor):
     def __init__(self, observation_space: gym.Space, features_dim: int = 8) -> None:
         super().__init__(observation_space, features_dim)
         self.linear = nn.Sequential(nn.Linear(3, features_dim), nn.Dropout(0.5))
+        self.modes: list[bool] = []
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        self.modes.append(self.training)
         return self.linear(observations)
 
 
@@ -412,7 +414,9 @@ def test_acting_is_in_evaluation_mode() -> None:
     kwargs = SMALL | {"features_extractor_class": Dropping, "features_extractor_kwargs": {"features_dim": 6}}
     model = ppo(Toy(actions="box"), policy_kwargs=kwargs)
     assert model.policy.features_extractor.features_dim == 6
-    model.learn(8)
+    model.learn(16)
+    # Twice 8 steps and the value of what follows them, then an update of 3 epochs of one minibatch.
+    assert model.policy.features_extractor.modes[-24:] == ([False] * 9 + [True] * 3) * 2
     assert model.policy.training
     observation = model.observation_space.sample()
     actions = [model.predict(observation, deterministic=True)[0] for _ in range(5)]
