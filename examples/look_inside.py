@@ -33,7 +33,7 @@ def main(run: Positional[Path], seed: int = 0) -> list[float]:
             state = acted.memory.state
             layers = policy.memory.remembered(state)
         effective.append(acted.memory.stats["effective_memory"].item())
-        line = f"step {len(effective):3}  value {acted.values.item():5.2f}  effective memory {effective[-1]:5.1f}"
+        line = f"step {len(effective):3}  value {acted.values.item():5.2f}  effective {effective[-1]:5.1f}"
         for layer in layers:
             if layer.age.shape[1]:
                 # Slots, and how many steps ago what they hold was seen; others hold vectors of constant size.

@@ -1,7 +1,7 @@
 """An environment of your own with Dict observations, and what an agent without memory makes of it.
 
-A lamp shows one of three colours in the first step and is dark afterwards; a dial shows noise and how late it is. In the
-last step the colour has to be named.
+A lamp shows one of three colours in the first step and is dark afterwards; a dial shows noise and how late it
+is. In the last step the colour has to be named.
 
     python examples/own_environment.py                  # an agent with a GRU
     python examples/own_environment.py --memory none    # the same without memory

@@ -1,7 +1,8 @@
 """A memory of your own: it keeps what was seen first in the episode, and nothing else.
 
-Where the cue comes first that is all one needs: one vector, for as long as the episode lasts. Where what matters comes
-later, as in Portal, it is useless. `docs/write-your-own-memory.md` says what a memory has to keep to.
+Where the cue comes first that is all one needs: one vector, for as long as the episode lasts. Where what
+matters comes later, as in Portal, it is useless. What a memory has to keep
+to: docs/write-your-own-memory.md.
 
     python examples/own_memory.py
 

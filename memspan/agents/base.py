@@ -167,7 +167,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         # Names as in SB3: callbacks find them in `self.locals`.
-        for n_steps in range(n_rollout_steps):
+        for n_steps in range(n_rollout_steps):  # noqa: B007
             masks = get_action_masks(env, self.action_space) if self.action_masks else None
             with torch.no_grad():
                 acted = self.policy.act(

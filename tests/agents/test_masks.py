@@ -108,6 +108,16 @@ def test_other_agents_and_wrappers() -> None:
     ppo(Restricted()).learn(22)
 
 
+def test_action_masker() -> None:
+    """sb3-contrib's wrapper, for environments whose masks come from a function."""
+    wrappers = pytest.importorskip("sb3_contrib.common.wrappers")
+
+    class Plain(Restricted):
+        action_masks = None  # type: ignore[assignment]
+
+    ppo(wrappers.ActionMasker(Plain(), Restricted.action_masks)).learn(22)
+
+
 @pytest.mark.slow
 def test_masks_from_processes() -> None:
     env = SubprocVecEnv([Restricted] * 2, start_method="spawn")

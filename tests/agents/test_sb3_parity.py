@@ -4,6 +4,7 @@
 """
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ from stable_baselines3.common.vec_env import (
     VecTransposeImage,
 )
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toys import Toy
 from torch import nn
+from toys import Toy
 
 from memspan.agents import MemoryA2C, MemoryPolicy, MemoryPPO
 from memspan.agents.base import MemoryAlgorithm
@@ -57,6 +58,27 @@ def ppo(env: Any, memory: str = "lstm", **kwargs: Any) -> MemoryPPO:
 
 def parameters(model: MemoryAlgorithm) -> torch.Tensor:
     return torch.cat([one.detach().flatten() for one in model.policy.parameters()])
+
+
+def test_every_row_of_the_page_names_tests_that_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "stable-baselines3.md").read_text(encoding="utf-8")
+    files = {
+        name: (Path(__file__).parents[2] / path).read_text(encoding="utf-8")
+        for name, path in re.findall(r"\*(\w+)\*[^`*]*`(tests/[\w/]+\.py)`", page)
+    }
+    assert set(files) == {"interface", "parity", "masks", "rollouts"}
+    rows = [
+        line
+        for line in page.splitlines()
+        if line.startswith("|") and not line.startswith(("| of SB3", "|--"))
+    ]
+    assert len(rows) > 25
+    for row in rows:
+        named = re.findall(r"(\w+): ((?:`test_\w+`(?:, )?)+)", row.split("|")[3])
+        assert named, row
+        for file, tests in named:
+            for test in re.findall(r"test_\w+", tests):
+                assert f"def {test}(" in files[file], test
 
 
 # Saving and loading
@@ -212,9 +234,10 @@ def test_target_kl_stops_an_update() -> None:
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_exploration_that_depends_on_the_state_is_refused(agent: type[MemoryAlgorithm]) -> None:
-    with pytest.raises(TypeError, match="use_sde"):
-        agent("MlpPolicy", Toy(actions="box"), "lstm", use_sde=True)
+@pytest.mark.parametrize("name", ["use_sde", "batch_size", "rollout_buffer_class", "rollout_buffer_kwargs"])
+def test_arguments_that_there_are_not(name: str, agent: type[MemoryAlgorithm]) -> None:
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
+        agent("MlpPolicy", Toy(actions="box"), "lstm", **{name: True})
 
 
 # VecNormalize
@@ -338,9 +361,9 @@ def test_tables_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
     model.learn(48, log_interval=1)
     printed = capsys.readouterr().out
     for name in (
-        "ep_rew_mean", "ep_len_mean", "success_rate", "fps", "iterations", "total_timesteps", "approx_kl", "clip_fraction",
-        "clip_range", "entropy_loss", "explained_variance", "learning_rate", "n_updates", "policy_gradient_loss",
-        "value_loss", "effective_memory",
+        "ep_rew_mean", "ep_len_mean", "success_rate", "fps", "iterations", "total_timesteps", "approx_kl",
+        "clip_fraction", "clip_range", "entropy_loss", "explained_variance", "learning_rate", "n_updates",
+        "policy_gradient_loss",        "value_loss", "effective_memory",
     ):  # fmt: skip
         assert f"    {name} " in printed, name
 
@@ -380,8 +403,10 @@ class Dropping(BaseFeaturesExtractor):
     def __init__(self, observation_space: gym.Space, features_dim: int = 8) -> None:
         super().__init__(observation_space, features_dim)
         self.linear = nn.Sequential(nn.Linear(3, features_dim), nn.Dropout(0.5))
+        self.modes: list[bool] = []
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        self.modes.append(self.training)
         return self.linear(observations)
 
 
@@ -389,7 +414,9 @@ def test_acting_is_in_evaluation_mode() -> None:
     kwargs = SMALL | {"features_extractor_class": Dropping, "features_extractor_kwargs": {"features_dim": 6}}
     model = ppo(Toy(actions="box"), policy_kwargs=kwargs)
     assert model.policy.features_extractor.features_dim == 6
-    model.learn(8)
+    model.learn(16)
+    # Twice 8 steps and the value of what follows them, then an update of 3 epochs of one minibatch.
+    assert model.policy.features_extractor.modes[-24:] == ([False] * 9 + [True] * 3) * 2
     assert model.policy.training
     observation = model.observation_space.sample()
     actions = [model.predict(observation, deterministic=True)[0] for _ in range(5)]
