@@ -184,15 +184,36 @@ class AttentionLayer(nn.Module):
             u: (B, T, D) `normalise(x)`.
             slots: (B, K, D).
             birth: (B, K) time of each slot; 0 is the block's first step.
-            bias: (B, T, K) added to the scores: -inf where a slot must not be read.
+            bias: (B, T, K), or (B, H, T, K), added to the scores: -inf where a slot must not be read.
 
         Returns:
             (B, T, K), without gradient.
         """
         q, _, _ = self._turned_queries(u)
         k, _ = self._keys_and_values(slots, birth.clamp(min=-self.horizon))
-        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) + bias.unsqueeze(1)
+        scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1) + (bias if bias.ndim == 4 else bias.unsqueeze(1))
         return torch.softmax(scores, dim=-1).mean(1)
+
+    @torch.no_grad()
+    def shares_of_last_step(self, slots: Tensor, age: Tensor, bias: Tensor) -> Tensor:
+        """How much of its attention the step that was last gave to each slot, mean over heads.
+
+        What it asked with is found in its own slot, that of age 0.
+
+        Args:
+            slots: (B, S, D), the step's own included.
+            age: (B, S) long, -1 where a slot is free.
+            bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
+
+        Returns:
+            (B, S), 0 in rows that no step was shown to.
+        """
+        own = age == 0
+        u = slots.gather(1, own.to(torch.uint8).argmax(1)[:, None, None].expand(-1, 1, slots.shape[-1]))
+        birth = -age.clamp(min=0).to(slots.dtype)
+        shares = self.shares(u, slots, birth, bias.unsqueeze(-2)).squeeze(1)
+        # Where nothing can be read, shares are no numbers: selected, not multiplied.
+        return torch.where(own.any(1, keepdim=True), shares, 0.0)
 
     def _turned_queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Queries (B, T, H, E), turned by their time, and that time's sine and cosine (T, 1, F)."""

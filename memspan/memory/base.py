@@ -53,6 +53,8 @@ class Remembered:
     """Name -> (B, U)."""
     made: Tensor | None = None
     """(B, S) long: steps for which there has been the slot, if it is made of older ones; None: none is."""
+    attention: Tensor | None = None
+    """(B, S) share of its attention that the step gave to each slot, mean over heads; None: it gave none."""
 
     @classmethod
     def of_vectors(cls, **vectors: Tensor) -> Remembered:

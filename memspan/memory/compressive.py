@@ -244,7 +244,13 @@ class Compressive(Memory):
         ages = self.layout.ages(state["index"])
         strength = (ages != FREE).to(state["hidden.0"].dtype)
         left = self.layout.steps_left(state["index"], ages).to(strength.dtype)
-        return [Remembered(ages, strength, left) for _ in range(self.n_layers)]
+        bias = torch.zeros_like(strength).masked_fill_(ages == FREE, -math.inf)
+        layers = []
+        for n, layer, _ in self._parts():
+            hidden = torch.where((ages == FREE)[..., None], 0.0, state[f"hidden.{n}"])
+            shares = layer.shares_of_last_step(hidden, ages, bias)
+            layers.append(Remembered(ages, strength, left, attention=shares))
+        return layers
 
     @property
     def capacity(self) -> float:

@@ -247,10 +247,14 @@ class SlotTransformer(Memory):
             # As in `_readable_slots`: free slots hold leftovers.
             hidden = torch.where(free[..., None], 0.0, state[f"hidden.{n}"])
             distance = age.to(hidden.dtype).masked_fill(free, NEVER)
-            strength = self.readable(n, hidden, distance.unsqueeze(1)).by_any_head.squeeze(1).exp()
+            seen = self.readable(n, hidden, distance.unsqueeze(1))
+            strength = seen.by_any_head.squeeze(1).exp()
             # An age below its lifetime can be read, and the next step finds it one older.
             left = (torch.as_tensor(self.lifetime(n, hidden)) - 1 - age).ceil().clamp(min=0)
-            layers.append(Remembered(age.clone(), strength, left.masked_fill(free, 0.0)))
+            layer = self.layers[n]
+            assert isinstance(layer, AttentionLayer)
+            shares = layer.shares_of_last_step(hidden[..., : self.width], age, seen.bias.squeeze(-2))
+            layers.append(Remembered(age.clone(), strength, left.masked_fill(free, 0.0), attention=shares))
         return layers
 
     @torch.no_grad()

@@ -269,7 +269,14 @@ class SummaryTree(Memory):
         left = torch.where(used, left, 0).to(state["hidden.0"].dtype)
         # A summary is made when its step comes, of what the step before had left.
         made = torch.cat([window, since + 1], dim=1).masked_fill_(~used, FREE)
-        return [Remembered(age, used.to(left.dtype), left, made=made) for _ in self.layers]
+        bias = torch.zeros_like(left).masked_fill_(~used, -NEVER)
+        layers = []
+        for n, layer in enumerate(self.layers):
+            assert isinstance(layer, AttentionLayer)
+            hidden = torch.where(used[..., None], state[f"hidden.{n}"], 0.0)
+            shares = layer.shares_of_last_step(hidden, age, bias)
+            layers.append(Remembered(age, used.to(left.dtype), left, made=made, attention=shares))
+        return layers
 
     @property
     def capacity(self) -> float:

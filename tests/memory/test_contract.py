@@ -289,6 +289,34 @@ def test_what_is_remembered_is_what_is_counted(memory: Memory) -> None:
 
 
 @torch.no_grad()
+def test_attention_that_is_shown_is_that_of_the_step(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is found again in the state; the step's own softmax says what it was."""
+    given: list[torch.Tensor] = []
+    softmax = torch.softmax
+
+    def noted(scores: torch.Tensor, dim: int) -> torch.Tensor:
+        weights = softmax(scores, dim=dim)
+        given.append(weights.mean(1))
+        return weights
+
+    x, episode_starts, state = features(40, ROWS), starts("random", 40, ROWS), fresh(memory, ROWS)
+    episode_starts[12:, 0] = False
+    for now, start in zip(x, episode_starts, strict=True):
+        given.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "softmax", noted)
+            state = memory.step(now, state, start).state
+        slots = [layer for layer in memory.remembered(state) if layer.age.numel()]
+        for layer in slots:
+            assert layer.attention is not None
+            matching = [one for one in given if one.shape == layer.age.shape]
+            assert any(torch.allclose(layer.attention, one, atol=1e-5) for one in matching)
+            assert (layer.attention[layer.strength == 0] == 0).all()
+    shown = memory.remembered(fresh(memory, ROWS))
+    assert all((layer.attention == 0).all() for layer in shown if layer.age.numel())
+
+
+@torch.no_grad()
 def test_memories_can_be_read_for_as_long_as_they_say(member: str, memory: Memory) -> None:
     """After k more steps those are readable that had k or more steps left, and what was made since.
 
