@@ -15,6 +15,7 @@ COMMANDS = {
     "horizon": ("memspan.horizon", "measure how far back trained agents remember"),
     "play": ("memspan.play", "play a task yourself"),
     "probe": ("memspan.probe", "ask memories a question that they learn to answer in a minute"),
+    "report": ("memspan.report", "write a page about runs: success against memory, and what agents remember"),
     "sweep": ("memspan.sweep", "train and evaluate many runs that a file describes, here or on a cluster"),
     "watch": ("memspan.watch", "watch a trained agent and what it remembers"),
 }

@@ -121,7 +121,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
     def read(folder: Path) -> Evaluation | None:
         if options.reuse and (where[folder] / FILE_NAME).is_file():
-            return _with_new_settings(Evaluation.load(where[folder]))
+            return with_new_settings(Evaluation.load(where[folder]))
         check_run(folder, options)
         return None
 
@@ -236,7 +236,7 @@ def _describe(
     )
 
 
-def _with_new_settings(run: Evaluation) -> Evaluation:
+def with_new_settings(run: Evaluation) -> Evaluation:
     """With the defaults of settings that are newer than the evaluation: by those, runs do not differ."""
     config = RunConfig(env=run.env, memory=run.memory)
     try:

@@ -1,0 +1,149 @@
+"""What a report needs of a run's folder, and groups of runs."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from memspan.evaluation import Evaluation
+from memspan.evaluation.curves import MEAN_RETURN, MEMORY, SUCCESS, Curves
+from memspan.evaluation.horizon import FILE_NAME as HORIZON_FILE
+from memspan.evaluation.horizon import Horizon
+from memspan.evaluation.results import FILE_NAME
+from memspan.runs import RunConfig, load_config, preset
+from memspan.runs.beyond import FOLDER as BEYOND
+from memspan.runs.checkpoint import as_plain
+from memspan.runs.folder import numbered_checkpoints
+
+Curve = list[tuple[int, float]]
+"""Environment steps, and a value at each."""
+
+COLUMNS = {"success_rate": SUCCESS, "effective_memory": MEMORY, "mean_return": MEAN_RETURN}
+"""Column of a published `curve.csv` -> tag in TensorBoard's files."""
+MOST_POINTS = 150
+"""Points of a curve on the page; more cannot be told apart."""
+TYPES = {"env": str, "memory": str, "seed": int, "env_kwargs": dict, "memory_kwargs": dict}
+"""Fields of a config that are needed here."""
+
+
+@dataclass(frozen=True)
+class ReportRun:
+    """A run, as far as its folder tells."""
+
+    folder: Path
+    config: RunConfig
+    evaluation: Evaluation | None
+    """None: it was not evaluated yet."""
+    horizon: Horizon | None
+    beyond: dict[str, Evaluation]
+    """By the settings that went over those of the training."""
+    curves: dict[str, Curve]
+    """Column of `COLUMNS` -> what was logged while training."""
+
+    @property
+    def name(self) -> str:
+        """Of the group: the folder's, by which runs that differ in their seed alone lie together."""
+        return self.config.name or self.config.memory.rpartition(":")[2]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}/{self.config.seed}"
+
+    @property
+    def can_play(self) -> bool:
+        return bool(numbered_checkpoints(self.folder))
+
+    @property
+    def command(self) -> str:
+        """The command that trains it, with what differs from the presets of this version."""
+        config = self.config
+        words = [f"memspan train --env {config.env} --memory {config.memory} --seed {config.seed}"]
+        try:
+            usual, plain = as_plain(RunConfig(**preset(config.env, config.memory))), as_plain(config)
+        except ValueError:  # a memory of somebody's own that is not at hand
+            usual, plain = {}, dataclasses.asdict(config)
+        for name, value in plain.items():
+            if name.endswith("_kwargs"):
+                prefix = name.removesuffix("_kwargs")
+                words += [
+                    _flag(f"{prefix}.{key}", one)
+                    for key, one in value.items()
+                    if one != usual.get(name, {}).get(key)
+                ]
+            elif name not in _ELSEWHERE and value != usual.get(name):
+                words.append(_flag(name, value))
+        return " ".join(words)
+
+
+_ELSEWHERE = ("env", "memory", "seed", "run_dir", "threads", "device")
+"""Settings that are told first, or change nothing."""
+
+
+def _flag(name: str, value: Any) -> str:
+    return f"--{name.replace('_', '-')} {shlex.quote(str(value))}"
+
+
+def read_report_run(folder: Path) -> ReportRun:
+    """Reads what there is of a run.
+
+    Raises:
+        ValueError: the folder is damaged or no run's.
+    """
+    config = load_config(folder)
+    for name, kind in TYPES.items():
+        if not isinstance(getattr(config, name), kind):
+            value = getattr(config, name)
+            raise ValueError(f"{folder}/config.yaml: {name}={value!r}: must be of type {kind.__name__}")
+    evaluation = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None
+    if evaluation is not None and (evaluation.memory, evaluation.seed) != (config.memory, config.seed):
+        raise ValueError(f"{folder / FILE_NAME}: of {evaluation.memory}, seed {evaluation.seed}: another run")
+    beyond = {
+        path.parent.name: Evaluation.load(path.parent)
+        for path in sorted(folder.glob(f"{BEYOND}/*/{FILE_NAME}"))
+    }
+    horizon = Horizon.load(folder) if (folder / HORIZON_FILE).is_file() else None
+    return ReportRun(folder, config, evaluation, horizon, beyond, _curves(folder))
+
+
+def _curves(folder: Path) -> dict[str, Curve]:
+    """From TensorBoard's files, or from those of published results."""
+    found: dict[str, Curve] = {}
+    path = folder / "curve.csv"
+    if path.is_file():
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for column in COLUMNS:
+            try:
+                found[column] = [
+                    (int(float(row["timesteps"])), float(row[column])) for row in rows if row.get(column)
+                ]
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{path}: damaged ({error})") from None
+    else:
+        logged = Curves(folder).read()
+        for column, tag in COLUMNS.items():
+            found[column] = [(point.step, point.value) for point in logged.get(tag, ())]
+    return {column: _thin(curve) for column, curve in found.items() if curve}
+
+
+def _thin(curve: Curve) -> Curve:
+    every = -(-len(curve) // MOST_POINTS)
+    return curve[::every] if curve[-1] in curve[::every] else [*curve[::every], curve[-1]]
+
+
+def by_name(runs: Iterable[ReportRun]) -> dict[str, list[ReportRun]]:
+    """Runs that differ in their seed alone, in the order of their names and seeds."""
+    groups: dict[str, list[ReportRun]] = {}
+    for run in sorted(runs, key=lambda run: (run.config.memory, run.name, run.config.seed)):
+        groups.setdefault(run.name, []).append(run)
+    return groups
+
+
+def evaluations(runs: Sequence[ReportRun]) -> list[Evaluation]:
+    """Of those that were evaluated."""
+    return [run.evaluation for run in runs if run.evaluation is not None]
