@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from rich.console import Console
@@ -32,7 +32,7 @@ class Options:
 
     runs: Positional[tuple[Path, ...]]
     """Run folders, or folders with run folders somewhere below."""
-    output: tyro.conf.arg(aliases=["-o"], default=Path("report.html"))  # type: ignore[valid-type]
+    output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("report.html")
     """The file to write; an older report there is replaced, any other file is not."""
     no_lens: bool = False
     """Without episodes to look into, which are played now, one for each group of seeds with a checkpoint."""
@@ -89,8 +89,8 @@ def _lenses(runs: Sequence[ReportRun], seed: int, console: Console, left_out: di
     from memspan.reports.data import by_name
 
     tasks: dict[str, list[ReportRun]] = {}
-    for run in runs:
-        tasks.setdefault(str((run.config.env, run.config.env_kwargs)), []).append(run)
+    for one in runs:
+        tasks.setdefault(str((one.config.env, one.config.env_kwargs)), []).append(one)
     lenses: list[Lens] = []
     with console.status("") as status:
         for members in (group for own in tasks.values() for group in by_name(own).values()):
