@@ -15,6 +15,7 @@ from rich.status import Status
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from memspan.evaluate import with_new_settings
+from memspan.evaluation.groups import score
 from memspan.runs import LEFT_OUT, lines_of, scan_runs
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class Options:
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("report.html")
     """The file to write; an older report there is replaced, any other file is not."""
     no_lens: bool = False
-    """Without episodes to look into, which are played now, one for each group of seeds with a checkpoint."""
+    """Without episodes to look into, which are played now, one for each memory, by its best run with weights."""
     seed: int = 1_000_000
     """Of these episodes."""
 
@@ -84,25 +85,28 @@ def _read(folder: Path) -> ReportRun:
 
 
 def _lenses(runs: Sequence[ReportRun], seed: int, console: Console, left_out: dict[Path, str]) -> list[Lens]:
-    """An episode of the first run of each group that can be played; what cannot be played is named."""
+    """An episode of each task and memory, by its best run that has weights; what cannot be played is named."""
     from memspan.reports import play_lens
-    from memspan.reports.data import by_name
 
-    tasks: dict[str, list[ReportRun]] = {}
-    for one in runs:
-        tasks.setdefault(str((one.config.env, one.config.env_kwargs)), []).append(one)
+    chosen: dict[tuple[str, str, str], ReportRun] = {}
+    for run in sorted((run for run in runs if run.can_play), key=_rank):
+        config = run.config
+        chosen.setdefault((config.env, str(config.env_kwargs), config.memory), run)
     lenses: list[Lens] = []
     with console.status("") as status:
-        for members in (group for own in tasks.values() for group in by_name(own).values()):
-            run = next((run for run in members if run.can_play), None)
-            if run is None:
-                continue
+        for run in sorted(chosen.values(), key=lambda run: (run.config.env, run.config.memory)):
             told = f"{run.label}: an episode to look into"
             try:
                 lenses.append(play_lens(run, seed, partial(_tell, status, told)))
             except ValueError as error:
                 left_out[run.folder] = f"{error} (in the report, but without an episode)"
     return lenses
+
+
+def _rank(run: ReportRun) -> tuple[float, float, str]:
+    """By success to a hundredth, then by what it costs."""
+    e = run.evaluation
+    return (1.0, 0.0, run.label) if e is None else (-round(score(e), 2), e.effective_memory, run.label)
 
 
 def _tell(status: Status, told: str, step: int) -> None:
