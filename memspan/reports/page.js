@@ -149,7 +149,7 @@ function drawLens() {
     ? `${last && !lens.cut ? "End: " : "Action: "}${now.a}. Value ${now.v.toFixed(2)}, effective memory ${now.e}.`
     : `As it was at step ${pointed}. Action: ${shown.a}.`;
   document.querySelectorAll("#layers canvas").forEach((canvas) => drawLayer(canvas, slotsOf(now.l[canvas.dataset.layer])));
-  const none = lens.vectors ? `${lens.memory} has ${lens.capacity} vectors of constant size and no slots: nothing tells which steps it holds.`
+  const none = lens.vectors ? `${lens.memory} has vectors of constant size (${lens.capacity} of the model's width) and no slots: nothing tells which steps it holds.`
     : lens.steps[0].l.length === 0 ? `${lens.memory} remembers nothing.` : "";
   let hint = none;
   if (!none && pointed !== null) {
