@@ -37,7 +37,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train, other, resume, evaluate, play, horizon, watch, probe = SHELL
+    train, other, resume, evaluate, play, compare, horizon, watch, probe = SHELL
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
     # A finished run has nothing to resume, and says so.
@@ -45,6 +45,8 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main([*shlex.split(evaluate)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     assert (tmp_path / "figure.png").exists()
     assert (tmp_path / "figure.svg").exists()
+    assert cli.main([*shlex.split(compare)[1:], "--logdir", "comparison", "--write-only"]) == 0
+    assert (tmp_path / "comparison" / "cost" / "Corridor-v0").is_dir()
     assert cli.main([*shlex.split(horizon)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     with open(os.devnull) as nothing:  # nobody presses a key
         monkeypatch.setattr("sys.stdin", nothing)
