@@ -233,8 +233,8 @@ def trajectory(of: Curves, score: str) -> list[tuple[int, float]]:
 def hparams_of(entries: Sequence[Entry]) -> list[dict[str, float | str]]:
     """The columns of the HParams tab, the same for all runs: what they are, and settings in which two differ.
 
-    A column is of numbers where all runs have one, and of texts otherwise, `MISSING` where a run has none. Seeds
-    are texts: names, of which one can choose some.
+    A column is of numbers where all runs have one, and of texts otherwise, `MISSING` where a run has none.
+    Seeds are texts: names, of which one can choose some.
     """
     keys = list(dict.fromkeys(key for entry in entries for key in entry.settings))
     rows: list[dict[str, float | str]] = [{} for _ in entries]
