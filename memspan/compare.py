@@ -118,8 +118,9 @@ def show(comparison: Comparison, options: Options, console: Console) -> None:
         console.print(f"{title}: {what}\n  {page}")
     if many:
         console.print(
-            f"TensorBoard selects none of more than {MOST_SELECTED} runs. Custom Scalars begins with the lines "
-            'over effective memory, "cost/"; write another pattern on the left, such as lstm, or toggle all runs.'
+            f"TensorBoard selects none of more than {MOST_SELECTED} runs. Custom Scalars begins with the "
+            'lines over effective memory, "cost/"; write another pattern on the left, such as lstm, or '
+            "toggle all runs."
         )
     console.print("Ctrl-C ends it.")
     if options.open:

@@ -46,7 +46,7 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "figure.png").exists()
     assert (tmp_path / "figure.svg").exists()
     assert cli.main([*shlex.split(compare)[1:], "--logdir", "comparison", "--write-only"]) == 0
-    assert (tmp_path / "comparison" / "cost" / "Corridor-v0").is_dir()
+    assert (tmp_path / "comparison" / "cost").is_dir()
     assert cli.main([*shlex.split(horizon)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     with open(os.devnull) as nothing:  # nobody presses a key
         monkeypatch.setattr("sys.stdin", nothing)
