@@ -22,6 +22,7 @@ def test_there_are_examples() -> None:
     assert [line.split()[1] for line in SHELL] == ["train"] * 3 + [
         "evaluate",
         "play",
+        "compare",
         "horizon",
         "watch",
         "probe",
