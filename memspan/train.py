@@ -15,6 +15,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 
 from memspan.agents import MemoryPPO
+from memspan.agents.files import remove_leftovers
 from memspan.runs import RunConfig, load_config, make_env, make_model, read_info, run_folder, save_config
 from memspan.runs.build import spread_seed
 from memspan.runs.callbacks import (
@@ -27,7 +28,6 @@ from memspan.runs.callbacks import (
 from memspan.runs.checkpoint import FORMATS, SUFFIX, resume_checkpoint
 from memspan.runs.checks import check_config
 from memspan.runs.events import ContinuedTensorBoard
-from memspan.runs.files import remove_leftovers
 from memspan.runs.flags import parse
 from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
 from memspan.runs.progress import ProgressCallback, short_count
@@ -126,7 +126,7 @@ def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path 
 
 
 def _why_anew(config: RunConfig, checkpoint: Path) -> str:
-    if read_info(checkpoint).format == FORMATS[-1]:
+    if read_info(checkpoint).format != FORMATS[0]:
         return f"{config.env} cannot save where it is"
     return f"{checkpoint.name} is of a format that did not hold the environments"
 

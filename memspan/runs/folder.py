@@ -38,8 +38,8 @@ def save_config(config: RunConfig, folder: Path) -> None:
     Raises:
         ValueError: it is one already.
     """
+    from memspan.agents.files import write_atomically
     from memspan.runs.checkpoint import as_plain
-    from memspan.runs.files import write_atomically
 
     text = yaml.safe_dump(as_plain(config), sort_keys=False)
     try:
