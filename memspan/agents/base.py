@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -25,10 +26,12 @@ from stable_baselines3.common.utils import (
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import Tensor
 
+from memspan.agents import watch
 from memspan.agents.archive import Target
 from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
+from memspan.agents.faults import BadNumbersError, bad_rollout, bad_update, make_finite, what_is_bad
 from memspan.agents.features import is_symbolic
-from memspan.agents.policy import Evaluated, MemoryPolicy
+from memspan.agents.policy import Acted, Evaluated, MemoryPolicy
 from memspan.agents.saved import Saved, check_memory_settings, with_suffix, write_saved
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
@@ -36,9 +39,11 @@ from memspan.memory import State, clone_state, make_config, select_rows
 _FOLLOW = (
     *("lr_schedule", "memory_loss_schedule", "start_time", "rollout_buffer_class", "rollout_buffer_kwargs"),
     *("_last_obs", "_last_episode_starts", "_last_original_obs", "action_noise"),
+    *("_rollout_is_bad", "_env_seeds"),
 )
 """Attributes that follow from others, or mean nothing in another process."""
 ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+ON_NAN = ("stop", "skip")
 Self = TypeVar("Self", bound="MemoryAlgorithm")
 
 
@@ -63,6 +68,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         auxiliary_coefs: dict[str, float],
         normalize_advantage: bool,
         min_advantage_std: float,
+        on_nan: str = "stop",
+        env_timeout: float | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -78,6 +85,15 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         for task, value in auxiliary_coefs.items():
             if not value >= 0:
                 raise ValueError(f"{task}_coef={value!r}: must be at least 0")
+        if on_nan not in ON_NAN:
+            raise ValueError(f"on_nan={on_nan!r}: must be one of {', '.join(ON_NAN)}")
+        if env_timeout is not None and not env_timeout > 0:
+            raise ValueError(f"env_timeout={env_timeout!r}: must be None or a number above 0")
+        self.on_nan = on_nan
+        self.env_timeout = env_timeout
+        self.skipped_updates = 0
+        self._rollout_is_bad = False
+        self._env_seeds: list[int | None] = []
         self.auxiliary_coefs = auxiliary_coefs
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
@@ -254,17 +270,14 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
         packed = self.policy.memory.compact(self._memory_state)
         self._memory_state = {name: value.contiguous() for name, value in packed.items()}
+        self._rollout_is_bad = False
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         for _ in range(n_rollout_steps):
             with torch.no_grad():
-                acted = self.policy.act(
-                    obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
-                    self._memory_state,
-                    torch.as_tensor(self._last_episode_starts, device=self.device),
-                )
+                acted = self._act()
             self._memory_state = acted.memory.state
             for name, value in acted.memory.stats.items():
                 stats.setdefault(name, []).append(value)
@@ -272,8 +285,11 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             env_actions = actions
             if isinstance(self.action_space, spaces.Box):
                 env_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-            new_obs, rewards, dones, infos = env.step(env_actions)
+            new_obs, rewards, dones, infos = watch.step(env, env_actions, self._env_seeds, self.num_timesteps)
             self.num_timesteps += env.num_envs
+            if bad := what_is_bad(new_obs, rewards):
+                self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+                new_obs, rewards = make_finite(new_obs), make_finite(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
@@ -296,10 +312,50 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
                 torch.as_tensor(dones, device=self.device),
             )
         rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        buffer = {name: getattr(rollout_buffer, name) for name in ("values", "log_probs", "returns")}
+        if bad := bad_rollout(buffer):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: not finite: {', '.join(bad)}")
         self._record_memory(stats)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _act(self) -> Acted:
+        """One step; takes the memory's state over."""
+        assert self._memory_state is not None
+        try:
+            return self.policy.act(
+                obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
+                self._memory_state,
+                torch.as_tensor(self._last_episode_starts, device=self.device),
+            )
+        except RuntimeError as error:
+            if "nan" not in str(error):
+                raise
+            where = f"after {self.num_timesteps} timesteps"
+            raise BadNumbersError(f"{where}: probabilities of actions are not finite ({error})") from error
+
+    def _bad_numbers(self, what: str) -> None:
+        """Stops, or leaves the rollout out of learning.
+
+        Raises:
+            BadNumbersError: says what.
+        """
+        if self.on_nan == "stop":
+            raise BadNumbersError(what)
+        self._rollout_is_bad = True
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        if self.env is not None:
+            watch.watch_workers(self.env, self.env_timeout)
+            innermost: VecEnv = self.env.unwrapped
+            # The seeds of the next reset; what has been seeded before is remembered.
+            self._env_seeds = [
+                new if new is not None else old
+                for new, old in zip_longest(innermost._seeds, self._env_seeds[: innermost.num_envs])
+            ]
+            self._env_seeds = self._env_seeds[: innermost.num_envs]
+        return super()._setup_learn(*args, **kwargs)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         # SB3 knows `is_success`; Gymnasium's environments, and ours, tell `success`.
@@ -402,8 +458,26 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         entropy = evaluated.entropy
         return evaluated.log_probs.mean() if entropy is None else -entropy.mean()
 
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self, losses: dict[str, Tensor], loss: Tensor, evaluated: Evaluated, block: Block) -> bool:
+        """One step of the optimizer, unless loss or gradient are not finite.
+
+        Returns:
+            Whether it was made.
+
+        Raises:
+            BadNumbersError: it cannot be made, and the agent is to stop.
+        """
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if torch.isfinite(loss.detach() + norm):
+            self.policy.optimizer.step()
+            return True
+        what = bad_update(losses, evaluated.log_probs.detach(), block.rows, self.policy)
+        self.policy.optimizer.zero_grad()
+        if self.on_nan == "stop":
+            raise BadNumbersError(
+                f"update {self._n_updates + 1}, after {self.num_timesteps} timesteps: {what}"
+            )
+        self.skipped_updates += 1
+        return False

@@ -30,6 +30,8 @@ class Block(NamedTuple):
     episode_starts: Tensor
     state: State
     """Before the first step."""
+    rows: np.ndarray
+    """(B,) the environments."""
 
 
 class MemoryRolloutBuffer(RolloutBuffer):
@@ -61,6 +63,7 @@ class MemoryRolloutBuffer(RolloutBuffer):
             returns=self.to_torch(self.returns[:, rows], copy=False),
             episode_starts=self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
             state=select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
+            rows=rows,
         )
 
     def _observations(self, rows: np.ndarray) -> Any:

@@ -42,7 +42,8 @@ class Snapshot:
     timesteps: int
     n_updates: int
     counters: dict[str, Any] = field(default_factory=dict)
-    """Plain values: the last rollout's `effective_memory`, and `logged`, what is still to be written."""
+    """Plain values: the last rollout's `effective_memory`, `skipped_updates` so far, and `logged`, what is
+    still to be written."""
 
 
 def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
@@ -61,7 +62,11 @@ def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
     tensors["recent.episodes"] = torch.tensor(recent, dtype=torch.float64).reshape(-1, 2)
     if episodes:
         tensors |= take_episodes(model)
-    counters = {"effective_memory": model._effective_memory, "logged": _logged(model)}
+    counters = {
+        "effective_memory": model._effective_memory,
+        "skipped_updates": model.skipped_updates,
+        "logged": _logged(model),
+    }
     copies = {name: value.detach().clone() for name, value in tensors.items()}
     return Snapshot(copies, model.num_timesteps, model._n_updates, counters)
 
@@ -96,6 +101,7 @@ def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:
     model.num_timesteps = snapshot.timesteps
     model._n_updates = snapshot.n_updates
     model._effective_memory = effective_memory
+    model.skipped_updates = int(snapshot.counters.get("skipped_updates", 0))
     window = model._stats_window_size
     model.ep_success_buffer = deque(success.tolist(), maxlen=window)
     # Nothing reads when they ended, SB3's `t`.

@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from memspan.agents.faults import BadNumbersError
 from memspan.agents.files import remove_leftovers, write_atomically
 from memspan.agents.snapshot import LEARNT, Snapshot, put_back_learnt, put_back_rest, take_snapshot
 from memspan.memory import make_config
@@ -98,7 +99,14 @@ def write_snapshot(
         config: its settings.
         path: the file; it has the old content or the new one, never half of it.
         score: what the policy has reached.
+
+    Raises:
+        BadNumbersError: what was learnt is not finite.
+        OSError: it cannot be written; what was there is left.
     """
+    for name, value in snapshot.tensors.items():
+        if name.startswith(LEARNT) and not (value.isfinite().all() if value.is_floating_point() else True):
+            raise BadNumbersError(f"{name} holds NaN or infinity: {path.name} is not written")
     metadata = {
         "format": FORMATS[-1],
         "timesteps": str(snapshot.timesteps),
@@ -110,7 +118,8 @@ def write_snapshot(
     ready = {name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}
     metadata["sha256"] = digest(ready, metadata)
     remove_leftovers(path.parent, SUFFIX)
-    write_atomically(path, lambda temporary: save_file(ready, temporary, metadata))
+    data = save(ready, metadata)
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(data))
 
 
 def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

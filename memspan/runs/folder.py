@@ -3,7 +3,7 @@
 <run_dir>/<environment>/<name or memory>/<seed>/
     config.yaml                       every setting of the run
     events.out.tfevents.*             TensorBoard
-    checkpoints/000000250000.safetensors   by timesteps, the last 3; the highest number is `last`
+    checkpoints/000000250000.safetensors   by timesteps, the last ones; the highest number is `last`
     checkpoints/best.safetensors      best rolling success rate, see `memspan.runs.callbacks`
 """
 
