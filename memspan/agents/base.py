@@ -329,11 +329,11 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
                 self._memory_state,
                 torch.as_tensor(self._last_episode_starts, device=self.device),
             )
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             if "nan" not in str(error):
                 raise
             where = f"after {self.num_timesteps} timesteps"
-            raise BadNumbersError(f"{where}: probabilities of actions are not finite ({error})") from error
+            raise BadNumbersError(f"{where}: probabilities of actions are not finite") from error
 
     def _bad_numbers(self, what: str) -> None:
         """Stops, or leaves the rollout out of learning.

@@ -94,6 +94,9 @@ def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:
     effective_memory = snapshot.counters.get("effective_memory", model._effective_memory)
     if not isinstance(effective_memory, int | float):
         raise ValueError(f"effective_memory={effective_memory!r}: must be a number")
+    skipped = snapshot.counters.get("skipped_updates", 0)
+    if not isinstance(skipped, int):
+        raise ValueError(f"skipped_updates={skipped!r}: must be a whole number")
     with torch.no_grad():
         for name, value in policy.items():
             value.copy_(tensors[name])
@@ -101,7 +104,7 @@ def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:
     model.num_timesteps = snapshot.timesteps
     model._n_updates = snapshot.n_updates
     model._effective_memory = effective_memory
-    model.skipped_updates = int(snapshot.counters.get("skipped_updates", 0))
+    model.skipped_updates = skipped
     window = model._stats_window_size
     model.ep_success_buffer = deque(success.tolist(), maxlen=window)
     # Nothing reads when they ended, SB3's `t`.

@@ -64,8 +64,8 @@ def load_config(folder: Path | str) -> RunConfig:
         raise ValueError(f"{folder} is not a run folder: no {CONFIG} in it")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML ({error})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: must hold settings by name")
     check_keys(settings, str(path))
