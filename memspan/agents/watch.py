@@ -94,7 +94,7 @@ def watch_workers(env: VecEnv, timeout: float | None = None) -> None:
             )
             for index, (pipe, process) in enumerate(zip(getattr(owner, pipes), owner.processes, strict=True))
         ]
-        setattr(owner, pipes, tuple(watched))
+        setattr(owner, pipes, type(getattr(owner, pipes))(watched))
 
 
 def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int) -> VecEnvStepReturn:

@@ -119,8 +119,7 @@ WORKERS = {
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
-@pytest.mark.filterwarnings("ignore:.*Received the following error from Worker:UserWarning")
-@pytest.mark.filterwarnings("ignore:.*Raising the last exception:UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
 @pytest.mark.usefixtures("no_endless_test")
 @pytest.mark.parametrize("kind", WORKERS)
 @pytest.mark.parametrize(
