@@ -1,10 +1,11 @@
-X"""What Stable-Baselines3 promises of its on-policy algorithms; docs/stable-baselines3.md has the table.
+"""What Stable-Baselines3 promises of its on-policy algorithms; docs/stable-baselines3.md has the table.
 
 `test_sb3_interface.py` has the rest: predict, spaces, wrappers, what is refused.
 """
 
 import io
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
