@@ -54,6 +54,7 @@ def read_checkpoint(path: Path) -> dict[str, object]:
     with safe_open(path, framework="np") as file:
         content: dict[str, object] = dict(file.metadata())
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    content.pop("sha256", None)  # of the folder, too
     content["config"] = json.loads(str(content["config"])) | {"run_dir": None}
     return content | {name: (value.dtype, value.shape, value.tobytes()) for name, value in tensors.items()}
 

@@ -26,6 +26,8 @@ COMMANDS = {
 }
 """Name -> (module with a `main(args) -> int`, what it does)."""
 
+EXTRAS = {"filelock": "ray", "imageio": "video", "plotly": "report", "ray": "ray"}
+"""Package that is not always installed -> the extra that brings it."""
 WRONG_USE = 2
 INTERRUPTED = 130
 
@@ -49,6 +51,12 @@ def main(args: Sequence[str] | None = None) -> int:
         return _run(args[0], args[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in EXTRAS:
+            raise
+        print(f"memspan: {package} is missing: pip install 'memspan[{EXTRAS[package]}]'", file=sys.stderr)
+        return WRONG_USE
     except (ValueError, OSError) as error:
         print(f"memspan: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_USE
@@ -91,7 +99,7 @@ EXAMPLES = """\
 examples:
   memspan list                                 environments and memories
   memspan train --memory lstm                  train on Corridor, with tuned settings
-  memspan train --env MODULE:ID                your environment, imported from MODULE
+  memspan train --env MODULE:ID                your environment
   memspan train --memory MODULE:CLASS          your memory
   memspan evaluate runs --figure figure.png    success against effective memory size
   memspan watch runs/Corridor-v0/lstm/0        what the agent does and remembers

@@ -112,13 +112,15 @@ def show(comparison: Comparison, options: Options, console: Console) -> None:
         missing = wait_for_runs(address, comparison.runs)
     for name in missing:
         print(f"memspan: TensorBoard does not show {name} yet", file=sys.stderr)
-    pages = pages_of(address, comparison.entries)
+    many = len(comparison.runs) > MOST_SELECTED
+    pages = pages_of(address, comparison.entries, "cost/" if many else "")
     for title, (page, what) in pages.items():
         console.print(f"{title}: {what}\n  {page}")
-    if len(comparison.runs) > MOST_SELECTED:
+    if many:
         console.print(
-            f"TensorBoard selects none of more than {MOST_SELECTED} runs: "
-            'choose some in Custom Scalars on the left, or "Toggle all runs".'
+            f"TensorBoard selects none of more than {MOST_SELECTED} runs. Custom Scalars begins with the "
+            'lines over effective memory, "cost/"; write another pattern on the left, such as lstm, or '
+            "toggle all runs."
         )
     console.print("Ctrl-C ends it.")
     if options.open:
@@ -131,15 +133,22 @@ def show(comparison: Comparison, options: Options, console: Console) -> None:
         console.print("TensorBoard ended.")
 
 
-def pages_of(address: str, entries: Sequence[Entry]) -> dict[str, tuple[str, str]]:
-    """Tab -> (address, what it shows). Curves are shown as they are, without TensorBoard's smoothing."""
+def pages_of(address: str, entries: Sequence[Entry], pattern: str = "") -> dict[str, tuple[str, str]]:
+    """Tab -> (address, what it shows). Curves are shown as they are, without TensorBoard's smoothing.
+
+    Args:
+        address: of the server, with a slash at the end.
+        entries: what is compared.
+        pattern: of the runs that Custom Scalars lists at first.
+    """
     cards = [
         {"plugin": "scalars", "tag": f"cost/{task}/{score_of(entries, task)}"} for task in tasks(entries)
     ]
+    chosen = f"&regexInput={urllib.parse.quote(pattern, safe='')}" if pattern else ""
     query = urllib.parse.urlencode({"smoothing": 0, "pinnedCards": json.dumps(cards)})
     return {
         "Custom Scalars": (
-            f"{address}#custom_scalars&_smoothingWeight=0",
+            f"{address}#custom_scalars&_smoothingWeight=0{chosen}",
             "per task, success by effective memory; success, memory and speed while training",
         ),
         "HParams": (f"{address}#hparams", "every run's settings and results in a table"),

@@ -36,7 +36,7 @@ class Options:
     output: Annotated[Path, tyro.conf.arg(aliases=("-o",))] = Path("report.html")
     """The file to write; an older report there is replaced, any other file is not."""
     no_lens: bool = False
-    """Without episodes to look into, which are played now, one for each memory, by its best run with weights."""
+    """Without episodes to look into; else one is played now for each memory, by its best run with weights."""
     seed: int = 1_000_000
     """Of these episodes."""
 
@@ -85,7 +85,7 @@ def _read(folder: Path) -> ReportRun:
 
 
 def _lenses(runs: Sequence[ReportRun], seed: int, console: Console, left_out: dict[Path, str]) -> list[Lens]:
-    """An episode of each task and memory, by its best run that has weights; what cannot be played is named."""
+    """An episode of each task and memory, by its best run with weights; what cannot be played is named."""
     from memspan.reports import play_lens
 
     chosen: dict[tuple[str, str, str], ReportRun] = {}

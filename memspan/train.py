@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 
 from memspan.agents import MemoryPPO
+from memspan.agents.faults import BadNumbersError, EnvironmentFaultError
+from memspan.agents.files import remove_leftovers
 from memspan.runs import RunConfig, load_config, make_env, make_model, read_info, run_folder, save_config
 from memspan.runs.build import spread_seed
 from memspan.runs.callbacks import (
@@ -27,12 +31,12 @@ from memspan.runs.callbacks import (
 from memspan.runs.checkpoint import FORMATS, SUFFIX, resume_checkpoint
 from memspan.runs.checks import check_config
 from memspan.runs.events import ContinuedTensorBoard
-from memspan.runs.files import remove_leftovers
 from memspan.runs.flags import parse
 from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
 from memspan.runs.progress import ProgressCallback, short_count
 
 INTERRUPTED = 130
+FAILED = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +130,7 @@ def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path 
 
 
 def _why_anew(config: RunConfig, checkpoint: Path) -> str:
-    if read_info(checkpoint).format == FORMATS[-1]:
+    if read_info(checkpoint).format != FORMATS[0]:
         return f"{config.env} cannot save where it is"
     return f"{checkpoint.name} is of a format that did not hold the environments"
 
@@ -152,6 +156,11 @@ def _learn(
             console, f"Stopped at {checkpoints.learnt} timesteps. Go on with: memspan train --resume {folder}"
         )
         return INTERRUPTED
+    except (BadNumbersError, EnvironmentFaultError, OSError) as error:
+        progress.close()
+        with contextlib.suppress(OSError, BadNumbersError):
+            checkpoints.save()
+        return _failed(console, error, folder)
     except ValueError as error:
         # Settings were checked: what goes wrong now is no wrong use, and its traceback is needed.
         raise RuntimeError("training failed") from error
@@ -162,6 +171,17 @@ def _learn(
         model.env.close()
     _summarise(console, model, progress, folder)
     return 0
+
+
+def _failed(console: Console, error: Exception, folder: Path) -> int:
+    """Says what went wrong and what there is to go on from."""
+    _print(console, f"Stopped: {' '.join(str(error).split())}")
+    if error.__cause__ is not None:
+        _print(console, "".join(traceback.format_exception(error.__cause__)).rstrip())
+    last, _ = last_whole_checkpoint(folder)
+    if last is not None:
+        _print(console, f"Last good checkpoint: {last}. Go on with: memspan train --resume {folder}")
+    return FAILED
 
 
 def _summarise(console: Console, model: MemoryPPO, progress: ProgressCallback, folder: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 import yaml
@@ -142,6 +143,8 @@ def test_success_by_effective_memory_is_native(tmp_path, runs):
     assert points(cost / "lstm", tag) == [(2000, 0.9), (2001, 1.0)]
     assert points(cost / "expire-span (not evaluated)", tag) == [(20000, 0.2)]
     assert points(logdir / "cost/Portal-v0/gru", "cost/Portal-v0/success_rate") == [(1000, 0.2)]
+    # One time for all points: there is no "relative" among them.
+    assert {one.wall_time for one in events(cost / "transformer-xl").Tensors(tag)} == {3.0}
     about = events(cost / "lstm").SummaryMetadata(tag).summary_description
     assert "20k is 20 vectors" in about
     # A training in which the memory shrinks has a line of its own; steps rise here too.
@@ -206,7 +209,7 @@ def test_hparams_have_the_same_keys_everywhere(tmp_path, runs):
     )
     assert [value.string_value for value in domain.values] == ["-", "16", "200"]
     short = starts[logdir / "Corridor-v0/short/0"]
-    assert short["seed"].number_value == 0
+    assert short["seed"].string_value == "0"
     assert short["measured"].string_value == "held-out"
     assert starts[logdir / "Corridor-v0/expire-span/2"]["measured"].string_value == "in training"
     metrics = [metric.name.tag for metric in experiment.metric_infos]
@@ -349,3 +352,16 @@ def test_a_run_may_go_while_it_is_followed(tmp_path):
     shutil.rmtree(folder)
     assert entry.curves.read() == {}
     assert entry.curves.last(MEMORY) == 2.0
+
+
+def test_pages(tmp_path):
+    entry = compare.read_run(make_run(tmp_path))
+    pages = compare.pages_of("http://localhost:1/", [entry])
+    assert pages["Custom Scalars"][0] == "http://localhost:1/#custom_scalars&_smoothingWeight=0"
+    query = dict(parse_qsl(urlsplit(pages["Time Series"][0]).query))
+    assert query["smoothing"] == "0"
+    assert json.loads(query["pinnedCards"]) == [{"plugin": "scalars", "tag": "cost/Corridor-v0/success_rate"}]
+    # Where there are more runs than TensorBoard selects by itself.
+    assert compare.pages_of("http://localhost:1/", [entry], "cost/")["Custom Scalars"][0].endswith(
+        "&regexInput=cost%2F"
+    )

@@ -22,8 +22,10 @@ def test_there_are_examples() -> None:
     assert [line.split()[1] for line in SHELL] == ["list"] + ["train"] * 3 + [
         "evaluate",
         "play",
+        "compare",
         "horizon",
         "watch",
+        "report",
         "probe",
         "sweep",
     ]
@@ -38,7 +40,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    listed, train, other, resume, evaluate, play, horizon, watch, probe, sweep = SHELL
+    listed, train, other, resume, evaluate, play, compare, horizon, watch, report, probe, sweep = SHELL
     assert cli.main(shlex.split(listed)[1:]) == 0
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
@@ -47,12 +49,16 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli.main([*shlex.split(evaluate)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     assert (tmp_path / "figure.png").exists()
     assert (tmp_path / "figure.svg").exists()
+    assert cli.main([*shlex.split(compare)[1:], "--logdir", "comparison", "--write-only"]) == 0
+    assert (tmp_path / "comparison" / "cost").is_dir()
     assert cli.main([*shlex.split(horizon)[1:], "--episodes", "4", "--n-envs", "2"]) == 0
     with open(os.devnull) as nothing:  # nobody presses a key
         monkeypatch.setattr("sys.stdin", nothing)
         assert cli.main(shlex.split(play)[1:]) == 0
     assert cli.main([*shlex.split(watch)[1:], "--episodes", "1"]) == 0
     assert (tmp_path / "agent.gif").exists()
+    assert cli.main(shlex.split(report)[1:]) == 0
+    assert "expire-span" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert cli.main([*shlex.split(probe)[1:], "--steps", "2", "--gaps", "10"]) == 0
     assert (tmp_path / "probes" / "recall" / "results.json").exists()
     file = shlex.split(sweep)[-1]

@@ -22,12 +22,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from memspan import cli
+from memspan.agents.files import write_atomically
 from memspan.agents.random_state import get_random_state, set_random_state
 from memspan.agents.snapshot import put_back_learnt, put_back_rest, take_snapshot
 from memspan.memory import MEMORIES
 from memspan.runs import RunConfig, load_config, load_model, make_model, read_info, save_config
 from memspan.runs.callbacks import CheckpointCallback, StopCallback
-from memspan.runs.files import write_atomically
+from memspan.runs.checkpoint import FORMATS, digest
 from memspan.runs.folder import numbered_checkpoints
 
 ROOT = Path(__file__).parents[1]
@@ -163,6 +164,7 @@ def test_killed_for_good(whole: Path, tmp_path: Path, differences: Any) -> None:
     script = """
 import os, signal, sys
 from memspan import cli
+from memspan.runs.checkpoint import FORMATS, digest
 from memspan.runs.callbacks import StopCallback
 steps = []
 def step(self):
@@ -341,13 +343,17 @@ def rewrite(path: Path, change: Callable[[dict[str, Any], dict[str, str]], None]
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         metadata = file.metadata()
     change(tensors, metadata)
-    save_file(tensors, path, metadata)
+    # As if it had been written so.
+    save_file(tensors, path, metadata | {"sha256": digest(tensors, metadata)})
 
 
 @pytest.mark.parametrize(
     ("name", "change", "words"),
     [
         ("env.lengths", None, "tensor env.lengths is missing"),
+        ("policy.embed.weight", lambda x: x.fill_(torch.nan), "tensor policy.embed.weight holds NaN"),
+        ("optimizer.0.exp_avg_sq", None, "tensor optimizer.0.exp_avg_sq is missing"),
+        ("optimizer.0.exp_avg", lambda x: x.sum(), "tensor optimizer.0.exp_avg has shape ()"),
         ("env.returns", lambda x: x[:2].clone(), "tensor env.returns has shape (2,): must be (3,)"),
         ("env.lengths", lambda x: x.float(), "tensor env.lengths is torch.float32: must be torch.int64"),
         ("env.state.x", lambda x: x + 99, "state['x'] must be from 0"),
@@ -384,6 +390,19 @@ def test_tensors_that_do_not_fit(
         assert load_model(left)[1].num_timesteps == 4 * ROLLOUT
 
 
+def test_a_flipped_bit_is_seen(left: Path, whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the tensors, where the file as such stays whole; the checkpoint before it is gone on from."""
+    last = numbered_checkpoints(left)[-1]
+    data = bytearray(last.read_bytes())
+    data[-1] ^= 1
+    last.write_bytes(data)
+    with pytest.raises(ValueError, match="not what was written, its SHA-256 differs"):
+        load_model(left)
+    assert resume(left) == 0
+    assert "its SHA-256 differs; going on from" in capsys.readouterr().out
+    assert timesteps_of(left) == timesteps_of(whole)
+
+
 def test_files_of_format_1(left: Path, capsys: pytest.CaptureFixture[str], whole: Path) -> None:
     def as_before(tensors: dict[str, Any], metadata: dict[str, str]) -> None:
         for name in [*tensors]:
@@ -405,7 +424,7 @@ def test_files_of_format_1(left: Path, capsys: pytest.CaptureFixture[str], whole
         in capsys.readouterr().out
     )
     assert timesteps_of(left) == timesteps_of(whole)
-    assert read_info(numbered_checkpoints(left)[-1]).format == "memspan checkpoint 2"
+    assert read_info(numbered_checkpoints(left)[-1]).format == FORMATS[-1]
 
 
 # What is not ours

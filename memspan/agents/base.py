@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium as gym
@@ -15,18 +17,34 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule, obs_as_tensor
+from stable_baselines3.common.utils import (
+    FloatSchedule,
+    check_for_correct_spaces,
+    get_system_info,
+    obs_as_tensor,
+)
 from stable_baselines3.common.vec_env import VecEnv, VecTransposeImage
 from torch import Tensor
 
+from memspan.agents import watch
+from memspan.agents.archive import Target
 from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
+from memspan.agents.faults import BadNumbersError, bad_rollout, bad_update, make_finite, what_is_bad
 from memspan.agents.features import is_symbolic
 from memspan.agents.masks import check_masked, get_action_masks
-from memspan.agents.policy import Evaluated, MemoryPolicy
+from memspan.agents.policy import Acted, Evaluated, MemoryPolicy
+from memspan.agents.saved import Saved, check_memory_settings, with_suffix, write_saved
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
 
+_FOLLOW = (
+    *("lr_schedule", "memory_loss_schedule", "start_time", "rollout_buffer_class", "rollout_buffer_kwargs"),
+    *("_last_obs", "_last_episode_starts", "_last_original_obs", "action_noise"),
+    *("_rollout_is_bad", "_env_seeds"),
+)
+"""Attributes that follow from others, or mean nothing in another process."""
 ACTION_SPACES = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+ON_NAN = ("stop", "skip")
 Self = TypeVar("Self", bound="MemoryAlgorithm")
 
 
@@ -38,7 +56,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     )
     policy: MemoryPolicy
     rollout_buffer: MemoryRolloutBuffer
-    action_masks: bool = False
+    action_masks: bool
 
     def __init__(
         self,
@@ -52,6 +70,8 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         auxiliary_coefs: dict[str, float],
         normalize_advantage: bool,
         min_advantage_std: float,
+        on_nan: str = "stop",
+        env_timeout: float | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -69,6 +89,15 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         for task, value in auxiliary_coefs.items():
             if not value >= 0:
                 raise ValueError(f"{task}_coef={value!r}: must be at least 0")
+        if on_nan not in ON_NAN:
+            raise ValueError(f"on_nan={on_nan!r}: must be one of {', '.join(ON_NAN)}")
+        if env_timeout is not None and not env_timeout > 0:
+            raise ValueError(f"env_timeout={env_timeout!r}: must be None or a number above 0")
+        self.on_nan = on_nan
+        self.env_timeout = env_timeout
+        self.skipped_updates = 0
+        self._rollout_is_bad = False
+        self._env_seeds: list[int | None] = []
         self.auxiliary_coefs = auxiliary_coefs
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
@@ -95,17 +124,21 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         is_dict = isinstance(self.observation_space, spaces.Dict)
         self.rollout_buffer_class = MemoryDictRolloutBuffer if is_dict else MemoryRolloutBuffer
         own_kwargs = self.policy_kwargs
-        self.policy_kwargs = dict(
-            own_kwargs,
-            memory=self.memory,
-            memory_kwargs=self.memory_kwargs,
-            auxiliary_tasks=[task for task, value in self.auxiliary_coefs.items() if value > 0],
-        )
+        self.policy_kwargs = self._all_policy_kwargs()
         try:
             super()._setup_model()
         finally:
             self.policy_kwargs = own_kwargs
         self.memory_loss_schedule = FloatSchedule(self.memory_loss_coef)
+
+    def _all_policy_kwargs(self) -> dict[str, Any]:
+        """What the policy is made with."""
+        return dict(
+            self.policy_kwargs,
+            memory=self.memory,
+            memory_kwargs=self.memory_kwargs,
+            auxiliary_tasks=[task for task, value in self.auxiliary_coefs.items() if value > 0],
+        )
 
     @staticmethod
     def _wrap_env(env: Any, verbose: int = 0, monitor_wrapper: bool = True) -> VecEnv:
@@ -123,6 +156,98 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
     def _excluded_save_params(self) -> list[str]:
         # Without the environment it was made in, what is remembered means nothing.
         return [*super()._excluded_save_params(), "_memory_state"]
+
+    # Files
+
+    def save(
+        self, path: Target, exclude: Iterable[str] | None = None, include: Iterable[str] | None = None
+    ) -> None:
+        """Writes the agent to a zip of tensors and JSON, see `memspan.agents.saved`.
+
+        Functions, as a learning rate may be one, are left out and have to be given to `load`; schedules of
+        Stable-Baselines3 are kept.
+
+        Args:
+            path: the file, old or new and never half of it; or one that is open for writing.
+            exclude: attributes to leave out.
+            include: attributes to keep that would be left out.
+        """
+        left_out = {*self._excluded_save_params(), *_FOLLOW, *(exclude or ())} - {*(include or ())}
+        settings = {name: value for name, value in vars(self).items() if name not in left_out}
+        write_saved(with_suffix(path), self.policy, settings, "agent")
+
+    @classmethod
+    def load(
+        cls: type[Self],
+        path: Target,
+        env: GymEnv | gym.vector.VectorEnv | None = None,
+        device: torch.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> Self:
+        """An agent from a file that `save` wrote. Nothing that the file holds is run.
+
+        Args:
+            path: the file, with or without .zip; or one that is open for reading.
+            env: where it acts from now on.
+            device: where it computes.
+            custom_objects: values in place of those of the file.
+            print_system_info: print what is installed.
+            force_reset: as in Stable-Baselines3; episodes always start anew.
+            kwargs: more values in place of those of the file.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no such file, or not whole, or does not fit.
+        """
+        if print_system_info:
+            get_system_info()
+        saved = Saved(with_suffix(path, must_exist=True), "agent")
+        settings = saved.take_settings({**(custom_objects or {}), **kwargs})
+        if "policy_kwargs" in kwargs and saved.settings.get("policy_kwargs") != kwargs["policy_kwargs"]:
+            raise ValueError(f"policy_kwargs={kwargs['policy_kwargs']}: must be as stored")
+        wrapped = None
+        if env is not None:
+            with saved.naming():
+                wrapped = cls._wrap_env(env, settings["verbose"])
+                spaces_of_file = settings["observation_space"], settings["action_space"]
+            check_for_correct_spaces(wrapped, *spaces_of_file)
+            settings["n_envs"] = wrapped.num_envs
+        with saved.naming():
+            check_memory_settings(settings.get("memory"), settings.get("memory_kwargs"))
+            policy_class = settings["policy_class"]
+            if not issubclass(policy_class, MemoryPolicy):
+                raise ValueError(f"policy_class={policy_class.__name__}: must be a MemoryPolicy")
+            for name in settings:
+                if hasattr(cls, name):
+                    raise ValueError(f"{name}: no setting of {cls.__name__}")
+            model = cls(policy_class, None, device=device, _init_setup_model=False)  # type: ignore[call-arg]
+            vars(model).update(settings)
+            vars(model).update(kwargs)
+            saved.check_shapes(model._shapes())
+            model._setup_model()
+        if wrapped is not None:
+            model.set_env(wrapped, force_reset=force_reset)
+        saved.put_into(model.policy)
+        return model
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: torch.device | str = "auto"
+    ) -> None:
+        """As in Stable-Baselines3; a path must be that of a file that `save` wrote."""
+        if isinstance(load_path_or_dict, dict):
+            super().set_parameters(load_path_or_dict, exact_match, device)
+        else:
+            Saved(with_suffix(load_path_or_dict, must_exist=True), "agent").put_into(self.policy)
+
+    def _shapes(self) -> MemoryPolicy:
+        """The policy without memory for its numbers: to compare shapes before any is asked for."""
+        with torch.device("meta"):
+            schedule = FloatSchedule(self.learning_rate)
+            kwargs = self._all_policy_kwargs()
+            return self.policy_class(self.observation_space, self.action_space, schedule, **kwargs)  # type: ignore[return-value]
 
     def _update_learning_rate(self, optimizers: Any) -> None:
         super()._update_learning_rate(optimizers)
@@ -162,6 +287,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
         packed = self.policy.memory.compact(self._memory_state)
         self._memory_state = {name: value.contiguous() for name, value in packed.items()}
+        self._rollout_is_bad = False
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
@@ -170,12 +296,7 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         for n_steps in range(n_rollout_steps):  # noqa: B007
             masks = get_action_masks(env, self.action_space) if self.action_masks else None
             with torch.no_grad():
-                acted = self.policy.act(
-                    obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
-                    self._memory_state,
-                    torch.as_tensor(self._last_episode_starts, device=self.device),
-                    action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
-                )
+                acted = self._act(masks)
             values, log_probs = acted.values, acted.log_probs
             self._memory_state = acted.memory.state
             for name, stat in acted.memory.stats.items():
@@ -184,8 +305,13 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
             clipped_actions = actions
             if isinstance(self.action_space, spaces.Box):
                 clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
-            new_obs, rewards, dones, infos = env.step(clipped_actions)
+            new_obs, rewards, dones, infos = watch.step(
+                env, clipped_actions, self._env_seeds, self.num_timesteps
+            )
             self.num_timesteps += env.num_envs
+            if bad := what_is_bad(new_obs, rewards):
+                self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+                new_obs, rewards = make_finite(new_obs), make_finite(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
                 return False
@@ -209,10 +335,51 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
                 torch.as_tensor(dones, device=self.device),
             )
         rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
+        buffer = {name: getattr(rollout_buffer, name) for name in ("values", "log_probs", "returns")}
+        if bad := bad_rollout(buffer):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: not finite: {', '.join(bad)}")
         self._record_memory(stats)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _act(self, masks: np.ndarray | None) -> Acted:
+        """One step, with actions that are allowed by `masks`; takes the memory's state over."""
+        assert self._memory_state is not None
+        try:
+            return self.policy.act(
+                obs_as_tensor(self._last_obs, self.device),  # type: ignore[arg-type]
+                self._memory_state,
+                torch.as_tensor(self._last_episode_starts, device=self.device),
+                action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
+            )
+        except (RuntimeError, ValueError) as error:
+            if "nan" not in str(error):
+                raise
+            where = f"after {self.num_timesteps} timesteps"
+            raise BadNumbersError(f"{where}: probabilities of actions are not finite") from error
+
+    def _bad_numbers(self, what: str) -> None:
+        """Stops, or leaves the rollout out of learning.
+
+        Raises:
+            BadNumbersError: says what.
+        """
+        if self.on_nan == "stop":
+            raise BadNumbersError(what)
+        self._rollout_is_bad = True
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
+        if self.env is not None:
+            watch.watch_workers(self.env, self.env_timeout)
+            innermost: VecEnv = self.env.unwrapped
+            # The seeds of the next reset; what has been seeded before is remembered.
+            self._env_seeds = [
+                new if new is not None else old
+                for new, old in zip_longest(innermost._seeds, self._env_seeds[: innermost.num_envs])
+            ]
+            self._env_seeds = self._env_seeds[: innermost.num_envs]
+        return super()._setup_learn(*args, **kwargs)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         # SB3 knows `is_success`; Gymnasium's environments, and ours, tell `success`.
@@ -320,8 +487,26 @@ class MemoryAlgorithm(OnPolicyAlgorithm):
         entropy = evaluated.entropy
         return evaluated.log_probs.mean() if entropy is None else -entropy.mean()
 
-    def _descend(self, loss: Tensor) -> None:
+    def _descend(self, losses: dict[str, Tensor], loss: Tensor, evaluated: Evaluated, block: Block) -> bool:
+        """One step of the optimizer, unless loss or gradient are not finite.
+
+        Returns:
+            Whether it was made.
+
+        Raises:
+            BadNumbersError: it cannot be made, and the agent is to stop.
+        """
         self.policy.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        self.policy.optimizer.step()
+        norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
+        if torch.isfinite(loss.detach() + norm):
+            self.policy.optimizer.step()
+            return True
+        what = bad_update(losses, evaluated.log_probs.detach(), block.rows, self.policy)
+        self.policy.optimizer.zero_grad()
+        if self.on_nan == "stop":
+            raise BadNumbersError(
+                f"update {self._n_updates + 1}, after {self.num_timesteps} timesteps: {what}"
+            )
+        self.skipped_updates += 1
+        return False

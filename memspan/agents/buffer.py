@@ -30,6 +30,8 @@ class Block(NamedTuple):
     episode_starts: Tensor
     state: State
     """Before the first step."""
+    rows: np.ndarray
+    """(B,) the environments."""
     action_masks: Tensor | None = None
     """(T, B, choices) bool, see `memspan.agents.masks`; None: every action was allowed."""
 
@@ -73,6 +75,7 @@ class MemoryRolloutBuffer(RolloutBuffer):
             returns=self.to_torch(self.returns[:, rows], copy=False),
             episode_starts=self.to_torch(self.episode_starts[:, rows], copy=False).bool(),
             state=select_rows(self.initial_state, torch.as_tensor(rows, device=self.device)),
+            rows=rows,
             action_masks=None
             if self.action_masks is None
             else self.to_torch(self.action_masks[:, rows], copy=False),

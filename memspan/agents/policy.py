@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,12 +12,17 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
+from stable_baselines3.common.utils import FloatSchedule, get_device
 from torch import Tensor, nn
 
+from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
 from memspan.agents.masks import as_masks, mask_logits
+from memspan.agents.saved import Saved, check_memory_settings, write_saved
 from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
+
+Self = TypeVar("Self", bound="MemoryPolicy")
 
 
 class Acted(NamedTuple):
@@ -137,6 +142,30 @@ class MemoryPolicy(ActorCriticPolicy):
             auxiliary_tasks=self.auxiliary_tasks,
         )
         return data
+
+    def save(self, path: Target) -> None:
+        """Writes the policy alone to a zip of tensors and JSON, see `memspan.agents.saved`."""
+        settings = self._get_constructor_parameters()
+        del settings["lr_schedule"]
+        write_saved(path, self, settings, "policy")
+
+    @classmethod
+    def load(cls: type[Self], path: Target, device: torch.device | str = "auto") -> Self:
+        """A policy from a file that `save` wrote. Nothing that the file holds is run.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: it is no such file, or not whole, or does not fit.
+        """
+        saved = Saved(path, "policy")
+        settings = saved.take_settings({})
+        with saved.naming():
+            check_memory_settings(settings.get("memory"), settings.get("memory_kwargs"))
+            with torch.device("meta"):
+                saved.check_shapes(cls(lr_schedule=FloatSchedule(0.0), **settings))
+            policy = cls(lr_schedule=FloatSchedule(0.0), **settings)
+        saved.put_into(policy)
+        return policy.to(get_device(device))
 
     # Features: the one path of acting, bootstrap and update
 

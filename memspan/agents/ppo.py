@@ -51,6 +51,12 @@ class MemoryPPO(MemoryAlgorithm):
         action_masks: the environments tell by their method `action_masks()` what is allowed, and nothing else
             is drawn; as for sb3-contrib's MaskablePPO, see `memspan.agents.masks`.
         target_kl: stop the epochs of an update beyond 1.5 times this KL divergence; None: never.
+        on_nan: what happens where a loss, gradient, reward or observation is NaN or infinite. "stop": a
+            `BadNumbersError` names it, and the policy stays as it was before; "skip": the update is left out
+            and counted (`train/skipped_updates`), and so are all of a rollout with such rewards or
+            observations.
+        env_timeout: seconds that an environment in a process of its own may take to answer; None: as long as
+            its process lives.
         stats_window_size: episodes over which reported means run.
         tensorboard_log: folder for TensorBoard, None: none.
         policy_kwargs: settings of `MemoryPolicy`.
@@ -86,6 +92,8 @@ class MemoryPPO(MemoryAlgorithm):
         reconstruction_coef: float = 0.0,
         action_masks: bool = False,
         target_kl: float | None = None,
+        on_nan: str = "stop",
+        env_timeout: float | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -111,6 +119,8 @@ class MemoryPPO(MemoryAlgorithm):
             dict(prediction=prediction_coef, outcome=outcome_coef, reconstruction=reconstruction_coef),
             normalize_advantage,
             min_advantage_std,
+            on_nan,
+            env_timeout,
             learning_rate=learning_rate,
             n_steps=n_steps,
             gamma=gamma,
@@ -142,7 +152,9 @@ class MemoryPPO(MemoryAlgorithm):
         memory_loss_coef = self._memory_loss_coef()
         records: dict[str, list[float]] = {}
         proceed = True
-        for _ in range(self.n_epochs):
+        if self._rollout_is_bad:
+            self.skipped_updates += self.n_epochs * min(self.n_minibatches, self.n_envs)
+        for _ in range(0 if self._rollout_is_bad else self.n_epochs):
             for block in self.rollout_buffer.blocks(min(self.n_minibatches, self.n_envs)):
                 evaluated = self._evaluate(block)
                 advantages = self._advantages(block)
@@ -161,31 +173,40 @@ class MemoryPPO(MemoryAlgorithm):
                 with torch.no_grad():
                     # Low-variance, never negative estimate: joschu.net/blog/kl-approx.html
                     approx_kl = (ratio - 1 - log_ratio).mean().item()
-                for name, value in (
-                    ("policy_gradient_loss", policy_loss.item()),
-                    ("value_loss", value_loss.item()),
-                    ("entropy_loss", entropy_loss.item()),
-                    ("memory_loss", memory_loss.item()),
-                    *((f"{task}_loss", value.item()) for task, value in evaluated.auxiliary_losses.items()),
-                    ("approx_kl", approx_kl),
-                    ("clip_fraction", ((ratio - 1).abs() > clip_range).float().mean().item()),
-                ):
-                    records.setdefault(name, []).append(value)
+                losses = {
+                    "policy_gradient_loss": policy_loss,
+                    "value_loss": value_loss,
+                    "entropy_loss": entropy_loss,
+                    "memory_loss": memory_loss,
+                    **{f"{task}_loss": value for task, value in evaluated.auxiliary_losses.items()},
+                }
+                numbers = {name: value.item() for name, value in losses.items()}
+                numbers["approx_kl"] = approx_kl
+                numbers["clip_fraction"] = ((ratio - 1).abs() > clip_range).float().mean().item()
                 if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
                     proceed = False
-                    break
-                self._descend(
+                elif not self._descend(
+                    losses,
                     policy_loss
                     + ent_coef * entropy_loss
                     + self.vf_coef * value_loss
                     + memory_loss_coef * memory_loss
-                    + self._auxiliary_loss(evaluated)
-                )
+                    + self._auxiliary_loss(evaluated),
+                    evaluated,
+                    block,
+                ):
+                    continue
+                for name, number in numbers.items():
+                    records.setdefault(name, []).append(number)
+                if not proceed:
+                    break
             self._n_updates += 1
             if not proceed:
                 break
         for name, values_ in records.items():
             self.logger.record(f"train/{name}", float(np.mean(values_)))
+        if self.on_nan == "skip":
+            self.logger.record("train/skipped_updates", self.skipped_updates)
         self.logger.record("train/memory_loss_coef", memory_loss_coef)
         self.logger.record("train/ent_coef", ent_coef)
         self.logger.record("train/clip_range", clip_range)

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memspan.agents.stored import get_tensor
+
 MAY_DIFFER = ("python_spare", "cuda")
 """Names of which the size is not fixed, or which may be missing."""
 
@@ -43,6 +45,14 @@ def set_random_state(state: Mapping[str, Tensor], device: torch.device) -> None:
     Raises:
         ValueError: one of them has no such state.
     """
+    for name in "numpy", "python":
+        values = get_tensor(state, name)
+        if not ((values >= 0) & (values < 2**32)).all() or not 0 <= int(values[624]) <= 624:
+            raise ValueError(f"random.{name}: no state of a Mersenne twister")
+    for name, count in ("numpy_spare", 1), ("python_spare", get_tensor(state, "python_spare").numel()):
+        values = get_tensor(state, name)
+        if values.shape != (count,) or count > 1 or not values.is_floating_point():
+            raise ValueError(f"random.{name}: must be at most one normal number")
     try:
         torch.set_rng_state(state["torch"])
     except RuntimeError as error:

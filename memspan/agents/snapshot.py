@@ -24,10 +24,11 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from memspan.agents.episodes import put_back_episodes, take_episodes
-from memspan.agents.stored import check_like, get_tensor
+from memspan.agents.stored import check_finite, check_like, check_shape, get_tensor
 
 if TYPE_CHECKING:
     from memspan.agents.base import MemoryAlgorithm
+    from memspan.agents.policy import MemoryPolicy
 
 LEARNT = ("policy.", "optimizer.", "recent.")
 """How the names of what was learnt begin."""
@@ -41,7 +42,8 @@ class Snapshot:
     timesteps: int
     n_updates: int
     counters: dict[str, Any] = field(default_factory=dict)
-    """Plain values: the last rollout's `effective_memory`, and `logged`, what is still to be written."""
+    """Plain values: the last rollout's `effective_memory`, `skipped_updates` so far, and `logged`, what is
+    still to be written."""
 
 
 def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
@@ -51,15 +53,20 @@ def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
         model: the agent, between two rollouts.
         episodes: False: without where its episodes are.
     """
-    tensors = {f"policy.{name}": value for name, value in _policy_tensors(model).items()}
+    tensors = {f"policy.{name}": value for name, value in policy_tensors(model.policy).items()}
     for index, values in model.policy.optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in values.items()}
+        held = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        tensors |= {f"optimizer.{index}.{name}": value for name, value in held.items()}
     tensors["recent.success"] = torch.tensor([bool(one) for one in model.ep_success_buffer or ()])
     recent = [[one["r"], one["l"]] for one in model.ep_info_buffer or ()]
     tensors["recent.episodes"] = torch.tensor(recent, dtype=torch.float64).reshape(-1, 2)
     if episodes:
         tensors |= take_episodes(model)
-    counters = {"effective_memory": model._effective_memory, "logged": _logged(model)}
+    counters = {
+        "effective_memory": model._effective_memory,
+        "skipped_updates": model.skipped_updates,
+        "logged": _logged(model),
+    }
     copies = {name: value.detach().clone() for name, value in tensors.items()}
     return Snapshot(copies, model.num_timesteps, model._n_updates, counters)
 
@@ -71,27 +78,38 @@ def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:
         ValueError: a tensor is missing, unknown or of another shape.
     """
     tensors = snapshot.tensors
-    policy = {f"policy.{name}": value for name, value in _policy_tensors(model).items()}
+    policy = {f"policy.{name}": value for name, value in policy_tensors(model.policy).items()}
     for name, value in policy.items():
         check_like(tensors, name, value)
+        check_finite(name, tensors[name])
     for name in tensors:
         if name.startswith("policy.") and name not in policy:
             raise ValueError(f"tensor {name} is none of this policy")
     optimizer = model.policy.optimizer
-    state = _optimizer_state(optimizer, tensors)
-    success, recent = (get_tensor(tensors, f"recent.{name}").tolist() for name in ("success", "episodes"))
+    state = read_optimizer_state(optimizer, tensors)
+    success, recent = (get_tensor(tensors, f"recent.{name}") for name in ("success", "episodes"))
+    if success.ndim != 1 or recent.ndim != 2 or recent.shape[1] < 2:
+        raise ValueError("tensors recent.success and recent.episodes: must be a list, and rows of at least 2")
+    check_finite("recent.episodes", recent)
+    effective_memory = snapshot.counters.get("effective_memory", model._effective_memory)
+    if not isinstance(effective_memory, int | float):
+        raise ValueError(f"effective_memory={effective_memory!r}: must be a number")
+    skipped = snapshot.counters.get("skipped_updates", 0)
+    if not isinstance(skipped, int):
+        raise ValueError(f"skipped_updates={skipped!r}: must be a whole number")
     with torch.no_grad():
         for name, value in policy.items():
             value.copy_(tensors[name])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     model.num_timesteps = snapshot.timesteps
     model._n_updates = snapshot.n_updates
-    model._effective_memory = snapshot.counters.get("effective_memory", model._effective_memory)
+    model._effective_memory = effective_memory
+    model.skipped_updates = skipped
     window = model._stats_window_size
-    model.ep_success_buffer = deque(success, maxlen=window)
+    model.ep_success_buffer = deque(success.tolist(), maxlen=window)
     # Nothing reads when they ended, SB3's `t`.
     model.ep_info_buffer = deque(
-        ({"r": r, "l": int(length), "t": 0.0} for r, length, *_ in recent), maxlen=window
+        ({"r": r, "l": int(length), "t": 0.0} for r, length, *_ in recent.tolist()), maxlen=window
     )
 
 
@@ -104,34 +122,57 @@ def put_back_rest(model: MemoryAlgorithm, snapshot: Snapshot) -> bool:
     Raises:
         ValueError: a tensor is missing or does not fit.
     """
-    for name, (value, count, excluded) in snapshot.counters.get("logged", {}).items():
+    logged = snapshot.counters.get("logged", {})
+    try:
+        rows = [
+            (name, value, int(count), tuple(excluded)) for name, (value, count, excluded) in logged.items()
+        ]
+    except (TypeError, ValueError, AttributeError):
+        raise ValueError("counters: logged: must be name: [value, count, excluded]") from None
+    for name, value, count, excluded in rows:
+        if not isinstance(value, int | float):
+            raise ValueError(f"counters: logged: {name}={value!r}: must be a number")
         model.logger.name_to_value[name] = value
         model.logger.name_to_count[name] = count
-        model.logger.name_to_excluded[name] = tuple(excluded)
+        model.logger.name_to_excluded[name] = excluded
     return put_back_episodes(model, snapshot.tensors)
 
 
-def _policy_tensors(model: MemoryAlgorithm) -> dict[str, Tensor]:
+def policy_tensors(policy: MemoryPolicy) -> dict[str, Tensor]:
     """Every parameter once: SB3's policies know their feature extractor by three names."""
-    found: dict[Any, tuple[str, Tensor]] = {}
-    for name, value in model.policy.state_dict().items():
-        found.setdefault((value.data_ptr(), value.shape) if value.numel() else name, (name, value))
+    found: dict[int | str, tuple[str, Tensor]] = {}
+    for name, value in policy.state_dict(keep_vars=True).items():
+        found.setdefault(id(value) if value.numel() else name, (name, value.detach()))
     return dict(found.values())
 
 
-def _optimizer_state(
+def read_optimizer_state(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor]
 ) -> dict[int, dict[str, Tensor]]:
+    """An optimizer's state from tensors `optimizer.<i>.<name>`; others are left aside.
+
+    Raises:
+        ValueError: one is missing, does not fit, or is not finite.
+    """
     parameters = [one for group in optimizer.param_groups for one in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        if name.startswith("optimizer."):
-            _, index, key = name.split(".", 2)
-            if int(index) >= len(parameters):
-                raise ValueError(f"tensor {name}: the optimizer has {len(parameters)} parameters")
-            if value.ndim:  # the others are one number for all of a parameter
-                check_like(tensors, name, parameters[int(index)])
-            state.setdefault(int(index), {})[key] = value
+        if not name.startswith("optimizer."):
+            continue
+        index, _, key = name.removeprefix("optimizer.").partition(".")
+        if not (index.isascii() and index.isdigit() and len(index) < 10) or int(index) >= len(parameters):
+            raise ValueError(f"tensor {name}: the optimizer has {len(parameters)} parameters")
+        if key == "step":
+            check_shape(name, value, ())
+        else:
+            check_like(tensors, name, parameters[int(index)])
+        check_finite(name, value)
+        state.setdefault(int(index), {})[key] = value
+    needed = {"step", "exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else set()
+    needed = needed.union(*(one.keys() for one in state.values()))
+    for number, one in state.items():
+        for key in sorted(needed - one.keys()):
+            raise ValueError(f"tensor optimizer.{number}.{key} is missing")
     return state
 
 

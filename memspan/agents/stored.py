@@ -47,3 +47,9 @@ def check_like(tensors: Mapping[str, Tensor], name: str, like: Tensor) -> None:
     if tensor.dtype != like.dtype:
         raise ValueError(f"tensor {name} is {tensor.dtype}: must be {like.dtype}")
     check_shape(name, tensor, tuple(like.shape))
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raises ValueError if a tensor holds NaN or infinity."""
+    if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        raise ValueError(f"tensor {name} holds NaN or infinity")

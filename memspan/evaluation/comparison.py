@@ -94,6 +94,7 @@ class Comparison:
         self.entries = entries
         self._open = ExitStack()
         self._writers: dict[str, SummaryWriter] = {}
+        self._order: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -164,8 +165,9 @@ class Comparison:
     def _add(self, run: str, summary: Any, step: int | None = None, wall_time: float | None = None) -> None:
         if run not in self._writers:
             self._writers[run] = self._open.enter_context(SummaryWriter(self.logdir / run))
-            # TensorBoard lists runs by their earliest time.
-            wall_time = float(len(self._writers))
+            self._order[run] = float(len(self._order) + 1)
+        # TensorBoard lists runs by their earliest time; only the curves of a training have one that counts.
+        wall_time = self._order[run] if wall_time is None else wall_time
         to: FileWriter = self._writers[run].file_writer  # type: ignore[assignment]  # None once it is closed
         to.add_summary(summary, step, wall_time)
 
@@ -232,6 +234,7 @@ def hparams_of(entries: Sequence[Entry]) -> list[dict[str, float | str]]:
     """The columns of the HParams tab, the same for all runs: what they are, and settings in which two differ.
 
     A column is of numbers where all runs have one, and of texts otherwise, `MISSING` where a run has none.
+    Seeds are texts: names, of which one can choose some.
     """
     keys = list(dict.fromkeys(key for entry in entries for key in entry.settings))
     rows: list[dict[str, float | str]] = [{} for _ in entries]
@@ -239,7 +242,9 @@ def hparams_of(entries: Sequence[Entry]) -> list[dict[str, float | str]]:
         values = [_columns(entry).get(key) for entry in entries]
         if key not in ALWAYS and len({str(value) for value in values}) == 1:
             continue
-        numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+        numbers = key != "seed" and all(
+            isinstance(value, int | float) and not isinstance(value, bool) for value in values
+        )
         for row, value in zip(rows, values, strict=True):
             if numbers:
                 row[key] = float(value)  # type: ignore[arg-type]

@@ -91,7 +91,10 @@ def cost(runs: Sequence[ReportRun]) -> go.Figure:
     level = chance_level(every[0], None) if every[0].success_rate is not None else None
     if level is not None:
         figure.add_hline(
-            level, line={"dash": "dash", "width": 1, "color": "#888"}, annotation_text="best without memory"
+            level,
+            line={"dash": "dash", "width": 1, "color": "#888"},
+            annotation_text="best without memory",
+            annotation_position="bottom left",
         )
     if every[0].success_rate is not None:
         figure.update_yaxes(range=[-0.03, 1.06])
@@ -137,13 +140,8 @@ def curves(runs: Sequence[ReportRun]) -> go.Figure | None:
     return figure
 
 
-def difficulty(runs: Sequence[ReportRun], by_length: bool = False) -> go.Figure | None:
-    """Success by what makes the task hard, seeds pooled; None where success is not told.
-
-    Args:
-        runs: of one task.
-        by_length: on a logarithmic axis, for lengths far apart.
-    """
+def difficulty(runs: Sequence[ReportRun]) -> go.Figure | None:
+    """Success by what makes the task hard, seeds pooled; None where success is not told."""
     figure = go.Figure()
     kind = difficulty_of(evaluations(runs))
     for _, groups in groupby(_groups(runs), key=lambda group: group[1][0].config.memory):
@@ -175,7 +173,6 @@ def difficulty(runs: Sequence[ReportRun], by_length: bool = False) -> go.Figure 
     if not figure.data:
         return None
     figure.update_layout(xaxis_title=AXES[kind], yaxis_title="success rate", yaxis_range=[-0.03, 1.06])
-    figure.update_xaxes(type="log" if by_length else "linear")
     return figure
 
 
@@ -244,7 +241,8 @@ def beyond(runs: Sequence[ReportRun]) -> go.Figure | None:
             hovertemplate=f"{label}<br>about %{{x:,.0f}} steps: %{{y:.3f}}<extra></extra>",
         )
     figure.update_layout(xaxis_title=AXES["length"], yaxis_title="success rate", yaxis_range=[-0.03, 1.06])
-    figure.update_xaxes(type="log")
+    decades = [10, 100, 1_000, 10_000, 100_000]
+    figure.update_xaxes(type="log", tickvals=decades, ticktext=[f"{decade:,}" for decade in decades])
     return figure if figure.data else None
 
 

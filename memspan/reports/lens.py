@@ -25,7 +25,7 @@ from memspan.show.frames import Frame, Player
 
 MOST_STEPS = 500
 """Of an episode; a longer one is cut."""
-LARGEST_SIDE = 340
+LARGEST_SIDE = 400
 """Pixels of a picture."""
 THOUSAND = 1000
 

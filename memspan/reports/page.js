@@ -57,6 +57,10 @@ function layoutOf(id, figure) {
   } else if (id.endsWith("cost")) {
     layout.xaxis = {...layout.xaxis, type: "linear", rangemode: "tozero"};
   }
+  if (narrow && id.endsWith("cost")) {
+    layout.xaxis = {...layout.xaxis, title: {text: "effective memory (vectors)"}, tickangle: 0};
+    if (layout.xaxis.ticktext) layout.xaxis.ticktext = layout.xaxis.ticktext.map((text, i) => i % 2 ? "" : text);
+  }
   return layout;
 }
 
@@ -149,7 +153,7 @@ function drawLens() {
     ? `${last && !lens.cut ? "End: " : "Action: "}${now.a}. Value ${now.v.toFixed(2)}, effective memory ${now.e}.`
     : `As it was at step ${pointed}. Action: ${shown.a}.`;
   document.querySelectorAll("#layers canvas").forEach((canvas) => drawLayer(canvas, slotsOf(now.l[canvas.dataset.layer])));
-  const none = lens.vectors ? `${lens.memory} has ${lens.capacity} vectors of constant size and no slots: nothing tells which steps it holds.`
+  const none = lens.vectors ? `${lens.memory} has vectors of constant size (${lens.capacity} of the model's width) and no slots: nothing tells which steps it holds.`
     : lens.steps[0].l.length === 0 ? `${lens.memory} remembers nothing.` : "";
   let hint = none;
   if (!none && pointed !== null) {

@@ -15,12 +15,12 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from memspan import __version__
+from memspan.agents.files import write_atomically
 from memspan.evaluation import Evaluation
 from memspan.evaluation.groups import by_task, score, task_title
 from memspan.reports import charts, tables
 from memspan.reports.data import ReportRun, by_name, evaluations
 from memspan.reports.lens import Lens
-from memspan.runs.files import write_atomically
 
 MARK = '<meta name="generator" content="memspan report">'
 """By which a report is known, so that no other file is ever replaced by one."""

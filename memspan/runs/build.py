@@ -79,6 +79,7 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         prediction_coef=config.prediction_coef,
         outcome_coef=config.outcome_coef,
         reconstruction_coef=config.reconstruction_coef,
+        on_nan=config.on_nan,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),
         policy_kwargs={"width": config.width, "first_preference": config.first_preference},

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from memspan.agents import MemoryPPO
     from memspan.runs.config import RunConfig
 
-KEPT = 3
-"""Checkpoints by timesteps that are kept; the older ones are removed."""
-
 
 def is_due(config: RunConfig, timesteps: int) -> bool:
     """Whether a checkpoint is due before the rollout that begins after so many steps."""
@@ -46,7 +43,7 @@ def remove_old_checkpoints(config: RunConfig, folder: Path, timesteps: int) -> N
     """
     until_now = [path for path in numbered_checkpoints(folder) if int(path.stem) <= timesteps]
     kept = [path for path in until_now if int(path.stem) == timesteps or is_due(config, int(path.stem))]
-    for path in {*until_now} - {*kept[-KEPT:]}:
+    for path in {*until_now} - {*kept[-config.keep_checkpoints :]}:
         path.unlink()
 
 

@@ -4,33 +4,37 @@ Tensors: what was learnt, see `memspan.agents.snapshot`; and, where the run is t
 episodes are, see `memspan.agents.episodes`. Evaluation does not read the latter.
 
 Metadata: `format`, `timesteps` (those that were learnt from), `n_updates`, and as JSON `config`, `score` and
-`counters`.
+`counters`; and `sha256`, of all tensors and all other metadata, see `digest`.
 
-Files of format 1 knew neither episodes nor counters.
+Files of format 1 knew neither episodes nor counters, those of format 2 no `sha256`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
+from memspan.agents.faults import BadNumbersError
+from memspan.agents.files import remove_leftovers, write_atomically
 from memspan.agents.snapshot import LEARNT, Snapshot, put_back_learnt, put_back_rest, take_snapshot
 from memspan.memory import make_config
-from memspan.runs.files import remove_leftovers, write_atomically
 
 if TYPE_CHECKING:
     from memspan.agents import MemoryPPO
     from memspan.runs.config import RunConfig
 
-FORMATS = ("memspan checkpoint 1", "memspan checkpoint 2")
+FORMATS = ("memspan checkpoint 1", "memspan checkpoint 2", "memspan checkpoint 3")
 """Those that can be read; the last is written."""
 SUFFIX = ".safetensors"
 SAME = ("env", "env_kwargs", "memory", "memory_kwargs", "algorithm", "width")
@@ -95,7 +99,14 @@ def write_snapshot(
         config: its settings.
         path: the file; it has the old content or the new one, never half of it.
         score: what the policy has reached.
+
+    Raises:
+        BadNumbersError: what was learnt is not finite.
+        OSError: it cannot be written; what was there is left.
     """
+    for name, value in snapshot.tensors.items():
+        if name.startswith(LEARNT) and not (value.isfinite().all() if value.is_floating_point() else True):
+            raise BadNumbersError(f"{name} holds NaN or infinity: {path.name} is not written")
     metadata = {
         "format": FORMATS[-1],
         "timesteps": str(snapshot.timesteps),
@@ -105,8 +116,19 @@ def write_snapshot(
         "counters": json.dumps(snapshot.counters),
     }
     ready = {name: value.cpu().contiguous() for name, value in snapshot.tensors.items()}
+    metadata["sha256"] = digest(ready, metadata)
     remove_leftovers(path.parent, SUFFIX)
-    write_atomically(path, lambda temporary: save_file(ready, temporary, metadata))
+    data = save(ready, metadata)
+    write_atomically(path, lambda temporary: Path(temporary).write_bytes(data))
+
+
+def digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 of names, types, shapes and bytes of all tensors, and of all metadata but itself."""
+    found = hashlib.sha256(json.dumps({**metadata, "sha256": ""}, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        found.update(value.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_checkpoint(model: MemoryPPO, config: RunConfig, path: Path) -> CheckpointInfo:
@@ -161,26 +183,42 @@ def _read(path: Path, wanted: tuple[str, ...] = ()) -> tuple[CheckpointInfo, dic
     try:
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-            names = [name for name in file.keys() if name.startswith(wanted)]  # noqa: SIM118
-            tensors = {name: file.get_tensor(name) for name in names}
-    except (SafetensorError, OSError, ValueError) as error:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+        said = " ".join(str(error).split())
         raise DamagedCheckpointError(
-            f"{path}: damaged or cut short, or not a safetensors file ({error})"
+            f"{path}: damaged or cut short, or not a safetensors file ({said})"
         ) from None
     if metadata.get("format") not in FORMATS:
         known = " or ".join(map(repr, FORMATS))
         raise ValueError(f"{path}: format={metadata.get('format')!r}: must be {known}")
-    return (
-        CheckpointInfo(
-            int(metadata["timesteps"]),
-            int(metadata["n_updates"]),
-            json.loads(metadata["config"]),
-            json.loads(metadata["score"]),
-            metadata["format"],
-            json.loads(metadata.get("counters", "{}")),
-        ),
-        tensors,
-    )
+    if metadata["format"] not in FORMATS[:2] and metadata.get("sha256") != digest(tensors, metadata):
+        raise DamagedCheckpointError(f"{path}: damaged: not what was written, its SHA-256 differs")
+    try:
+        info = _info(metadata)
+    except (KeyError, ValueError, RecursionError) as error:
+        raise DamagedCheckpointError(
+            f"{path}: damaged: its metadata is not what it must be ({error})"
+        ) from None
+    return info, {name: value for name, value in tensors.items() if name.startswith(wanted)}
+
+
+def _info(metadata: Mapping[str, str]) -> CheckpointInfo:
+    """Metadata as values.
+
+    Raises:
+        KeyError, ValueError, RecursionError: they are none.
+    """
+    numbers = [metadata[name] for name in ("timesteps", "n_updates")]
+    parts = [json.loads(metadata.get(name, "{}")) for name in ("config", "score", "counters")]
+    if not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
+        raise ValueError(f"timesteps and n_updates {numbers}: must be whole numbers of at least 0")
+    if not all(isinstance(part, dict) for part in parts):
+        raise ValueError("config, score and counters: must be objects of JSON")
+    config, score, counters = parts
+    if not all(isinstance(value, int | float) for value in score.values()):
+        raise ValueError("score: must be numbers")
+    return CheckpointInfo(int(numbers[0]), int(numbers[1]), config, score, metadata["format"], counters)
 
 
 def _snapshot(info: CheckpointInfo, tensors: dict[str, Tensor]) -> Snapshot:

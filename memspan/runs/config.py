@@ -82,6 +82,10 @@ class RunConfig:
     """Episodes over which success rate and mean return run."""
     checkpoint_every: int = 250_000
     """Timesteps between checkpoints."""
+    keep_checkpoints: int = 3
+    """Of these, how many are kept, the last ones; the best is kept beside them."""
+    on_nan: Literal["stop", "skip"] = "stop"
+    """Where a loss, gradient, reward or observation is NaN or infinite: stop, or leave the update out."""
     threads: int = 1
     """CPU threads of torch; small networks are fastest with 1."""
     env_kwargs: Suppress[dict[str, Any]] = field(default_factory=dict)

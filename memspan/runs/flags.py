@@ -102,7 +102,7 @@ def _common_settings() -> Any:
     """`RunConfig` with all but the common settings hidden."""
     hints = get_type_hints(RunConfig, include_extras=True)
     hidden = {
-        name: tyro.conf.Suppress[hints[name]]
+        name: tyro.conf.Suppress[hints[name]]  # type: ignore[misc, valid-type]
         for name in FIELDS
         if name not in COMMON and not name.endswith("_kwargs")
     }

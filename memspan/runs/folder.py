@@ -3,7 +3,7 @@
 <run_dir>/<environment>/<name or memory>/<seed>/
     config.yaml                       every setting of the run
     events.out.tfevents.*             TensorBoard
-    checkpoints/000000250000.safetensors   by timesteps, the last 3; the highest number is `last`
+    checkpoints/000000250000.safetensors   by timesteps, the last ones; the highest number is `last`
     checkpoints/best.safetensors      best rolling success rate, see `memspan.runs.callbacks`
 """
 
@@ -38,8 +38,8 @@ def save_config(config: RunConfig, folder: Path) -> None:
     Raises:
         ValueError: it is one already.
     """
+    from memspan.agents.files import write_atomically
     from memspan.runs.checkpoint import as_plain
-    from memspan.runs.files import write_atomically
 
     text = yaml.safe_dump(as_plain(config), sort_keys=False)
     try:
@@ -64,8 +64,8 @@ def load_config(folder: Path | str) -> RunConfig:
         raise ValueError(f"{folder} is not a run folder: no {CONFIG} in it")
     try:
         settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not YAML ({error})") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: must hold settings by name")
     check_keys(settings, str(path))

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from memspan.agents.files import remove_leftovers
 from memspan.evaluate import Options, evaluate_run
 from memspan.evaluation import write_events
 from memspan.evaluation.results import FILE_NAME
 from memspan.runs import RunConfig, load_config, save_config
-from memspan.runs.files import remove_leftovers
 from memspan.runs.folder import CONFIG
 from memspan.sweeps.status import Status, StatusCallback, forget_status
 from memspan.train import AlreadyFinishedError, train

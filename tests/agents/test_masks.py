@@ -16,6 +16,7 @@ from test_rollouts import assert_ratio_is_one, away_from_first_values, collect
 
 from memspan.agents import MaskedPredictor, MemoryA2C, MemoryPPO, VecEnvAdapter
 from memspan.agents.base import MemoryAlgorithm
+from memspan.agents.faults import EnvironmentFaultError
 from memspan.agents.masks import choices, mask_logits
 
 SMALL = {"width": 16, "net_arch": [8]}
@@ -77,7 +78,7 @@ def test_learning_takes_allowed_actions_only(actions: str, dictionary: bool) -> 
         assert model.rollout_buffer.action_masks.shape == (11, 3, sum(choices(env.action_space)))
         assert_ratio_is_one(model)
         model.train()
-    with pytest.raises(AssertionError, match="is not allowed"):
+    with pytest.raises(EnvironmentFaultError, match="is not allowed"):
         ppo(env, action_masks=False).learn(66)
 
 

@@ -1,0 +1,208 @@
+"""Environments under watch: who fails is named, workers that end or hang do not keep the agent waiting."""
+
+from __future__ import annotations
+
+import warnings
+from multiprocessing import connection
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AsyncVectorEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from memspan.agents.faults import EnvironmentFaultError, environments
+from memspan.agents.vec_env import VecEnvAdapter
+
+_LOOP_VARIABLES = ("env_idx", "i", "index")
+"""What SB3's DummyVecEnv and Gymnasium's Sync- and AsyncVectorEnv call the environment that failed."""
+
+
+class WatchedConnection:
+    """A pipe to a worker; `recv` ends when the worker does, or after a time.
+
+    Args:
+        pipe: the pipe.
+        process: the worker.
+        index: its environment.
+        timeout: seconds, None: as long as the worker lives.
+    """
+
+    def __init__(self, pipe: Any, process: Any, index: int, timeout: float | None) -> None:
+        self.pipe = pipe
+        self.process = process
+        self.index = index
+        self.timeout = timeout
+
+    def recv(self) -> Any:
+        """As of a pipe.
+
+        Raises:
+            EnvironmentFaultError: the worker has ended, or did not answer in time.
+        """
+        # Others may hold the pipe's other end, so that it does not close with the worker.
+        ready = connection.wait([self.pipe, self.process.sentinel], self.timeout)
+        if not ready:
+            raise EnvironmentFaultError(f"environment {self.index} has not answered for {self.timeout:g} s")
+        if self.pipe not in ready and not self.pipe.poll():
+            raise self._ended()
+        try:
+            return self.pipe.recv()
+        except (EOFError, ConnectionError):
+            raise self._ended() from None
+
+    def send(self, value: Any) -> None:
+        """As of a pipe.
+
+        Raises:
+            EnvironmentFaultError: the worker has ended.
+        """
+        try:
+            self.pipe.send(value)
+        except (BrokenPipeError, ConnectionError):
+            raise self._ended() from None
+
+    def fileno(self) -> int:
+        return int(self.pipe.fileno())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.pipe, name)
+
+    def _ended(self) -> EnvironmentFaultError:
+        self.process.join(1.0)
+        return EnvironmentFaultError(
+            f"the process of environment {self.index} has ended (exit code {self.process.exitcode}); if it "
+            "raised, its traceback stands above"
+        )
+
+
+def watch_workers(env: VecEnv, timeout: float | None = None) -> None:
+    """Has the workers of a `SubprocVecEnv` or `AsyncVectorEnv` watched; others are left as they are.
+
+    Args:
+        env: the environments, in any wrappers.
+        timeout: seconds that an answer may take; None: as long as the worker lives.
+    """
+    workers = _workers(env)
+    if workers is not None:
+        owner, pipes = workers
+        watched = [
+            WatchedConnection(
+                pipe.pipe if isinstance(pipe, WatchedConnection) else pipe, process, index, timeout
+            )
+            for index, (pipe, process) in enumerate(zip(getattr(owner, pipes), owner.processes, strict=True))
+        ]
+        setattr(owner, pipes, type(getattr(owner, pipes))(watched))
+
+
+def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int) -> VecEnvStepReturn:
+    """One step of the environments, of which whatever goes wrong is named.
+
+    Args:
+        env: the environments.
+        actions: one each.
+        seeds: that each was last seeded with.
+        timesteps: those made before.
+
+    Raises:
+        EnvironmentFaultError: an environment raises, hangs, ends, or breaks its space.
+    """
+    try:
+        answer = env.step(actions)
+    except Exception as error:
+        end_workers(env)
+        index = _index(error)
+        said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
+        raise EnvironmentFaultError(_at(index, seeds, timesteps) + said) from error
+    if problem := broken_space(env.observation_space, answer[0], env.num_envs):
+        rows, what = problem
+        raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps) + what)
+    return answer
+
+
+def broken_space(  # noqa: PLR0911  # a return for each kind of space
+    space: spaces.Space, observations: Any, num_envs: int
+) -> tuple[list[int], str] | None:
+    """Which rows are not of the space, and why; None if all may be.
+
+    Numbers of a Box beyond its bounds are allowed: many environments are careless about them.
+    """
+    if isinstance(space, spaces.Dict):
+        for name, part in space.spaces.items():
+            if name not in observations:
+                return [], f"observation {name!r} is missing"
+            if problem := broken_space(part, observations[name], num_envs):
+                return problem[0], f"observation {name!r}: {problem[1]}"
+        return None
+    shape = (num_envs, *(space.shape or ()))
+    values = np.asarray(observations)
+    if values.shape != shape:
+        return [], f"observations have shape {values.shape}: must be {shape} by their space, {space}"
+    if isinstance(space, spaces.Box):
+        return None
+    if isinstance(space, spaces.Discrete):
+        bad = (values < space.start) | (values >= space.start + space.n)
+    elif isinstance(space, spaces.MultiDiscrete):
+        bad = (values < space.start) | (values >= space.start + space.nvec)
+    else:
+        bad = (values != 0) & (values != 1)
+    if not bad.any():
+        return None
+    rows = np.flatnonzero(bad.reshape(num_envs, -1).any(1)).tolist()
+    return rows, f"observation of {environments(rows)} is {values[rows[0]].tolist()}: must be in {space}"
+
+
+def end_workers(env: VecEnv) -> None:
+    """Ends the workers of environments that failed: to be closed as usual, they would have to answer."""
+    workers = _workers(env)
+    if workers is None:
+        return
+    owner, _ = workers
+    for process in owner.processes:
+        process.terminate()
+    for process in owner.processes:
+        process.join(1.0)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    if isinstance(owner, SubprocVecEnv):
+        owner.closed, owner.waiting = True, False
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            owner.closed = True
+
+
+def _workers(env: VecEnv) -> tuple[Any, str] | None:
+    """Who holds pipes to workers, and the attribute that they are."""
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    if isinstance(env, SubprocVecEnv):
+        return env, "remotes"
+    inner: Any = env.env if isinstance(env, VecEnvAdapter) else None
+    while isinstance(inner, gym.vector.VectorWrapper):
+        inner = inner.env
+    return (inner, "parent_pipes") if isinstance(inner, AsyncVectorEnv) else None
+
+
+def _index(error: BaseException) -> int | None:
+    """The environment that was stepped when a vector environment that has several raised."""
+    index = None
+    trace = error.__traceback__
+    while trace is not None:
+        found = trace.tb_frame.f_locals
+        if isinstance(found.get("self"), VecEnv | gym.vector.VectorEnv):
+            for name in _LOOP_VARIABLES:
+                if isinstance(found.get(name), int):
+                    index = found[name]
+        trace = trace.tb_next
+    return index
+
+
+def _at(index: int | None, seeds: list[int | None], timesteps: int) -> str:
+    """Where it happened, as the beginning of a message."""
+    seed = None if index is None or index >= len(seeds) else seeds[index]
+    parts = [] if index is None else [f"environment {index}", f"seed {'unknown' if seed is None else seed}"]
+    return ", ".join([*parts, f"after {timesteps} timesteps"]) + ": "
