@@ -130,9 +130,23 @@ def parse(args: Sequence[str]) -> tuple[Probe, Training, Options]:
         near = difflib.get_close_matches(name, PROBES, n=1)
         hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(PROBES)}"
         raise ValueError(f"probe={name!r}: unknown; {hint}")
-    probe_class = PROBES[name]
-    flat = tyro.conf.arg(name="")
-    flags = dataclasses.make_dataclass(
+    parsed: Any = tyro.cli(
+        flag_class(name),
+        prog=f"memspan probe {name}",
+        description=f"{PROBES[name].__doc__} What is asked, and how to read the answers: docs/probes.md. "
+        "Settings of a memory: memspan train --memory NAME --help-all. Those that are not given are "
+        "raised where the memory could not reach back far enough.\n\n"
+        f"Memories: {', '.join(sorted(MEMORIES))}.",
+        args=rest,
+        config=(FlagCreatePairsOff,),
+    )
+    return parsed.probe, parsed.training, parsed.options
+
+
+def flag_class(name: str) -> Any:
+    """A dataclass of the flags of probe `name`."""
+    probe_class, flat = PROBES[name], tyro.conf.arg(name="")
+    return dataclasses.make_dataclass(
         "Flags",
         [
             ("probe", Annotated[probe_class, flat], dataclasses.field(default=probe_class())),
@@ -140,17 +154,6 @@ def parse(args: Sequence[str]) -> tuple[Probe, Training, Options]:
             ("training", Annotated[Training, flat], dataclasses.field(default=Training())),
         ],
     )
-    parsed: Any = tyro.cli(
-        flags,
-        prog=f"memspan probe {name}",
-        description=f"{probe_class.__doc__} What is asked, and how to read the answers: docs/probes.md. "
-        "Settings of a memory: memspan train --memory NAME --help. Those that are not given are "
-        "raised where the memory could not reach back far enough.\n\n"
-        f"Memories: {', '.join(sorted(MEMORIES))}.",
-        args=rest,
-        config=(FlagCreatePairsOff,),
-    )
-    return parsed.probe, parsed.training, parsed.options
 
 
 def check(probe: Probe, training: Training, options: Options) -> tuple[list[Entrant], Path]:

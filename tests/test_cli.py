@@ -132,7 +132,7 @@ def test_help_of_train_has_help_for_every_flag(memory: str, capsys: pytest.Captu
     from memspan.runs.config import FIELDS
 
     with pytest.raises(SystemExit) as exit_:
-        cli.main(["train", "--memory", memory, "--help"])
+        cli.main(["train", "--memory", memory, "--help-all"])
     assert exit_.value.code == 0
     out = capsys.readouterr().out
     settings = [one.name for one in dataclasses.fields(memory_class(memory).Config)]
@@ -148,5 +148,5 @@ def test_help_of_train_has_help_for_every_flag(memory: str, capsys: pytest.Captu
         # After flag and type there is help, on this line or the next, before the default.
         text = " ".join(lines[at : at + 2]).partition("(default")[0].split()
         assert len(text) > 2, flag
-    assert "--memory NAME --env ID --help" in " ".join(out.split())
+    assert "--memory NAME --env ID --help-all" in " ".join(out.split())
     assert "--resume FOLDER" in out

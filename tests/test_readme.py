@@ -19,7 +19,7 @@ SMALL = "--total-timesteps 64 --n-envs 4 --n-steps 8 --width 8"
 
 def test_there_are_examples() -> None:
     assert len(PYTHON) == 2
-    assert [line.split()[1] for line in SHELL] == ["train"] * 3 + [
+    assert [line.split()[1] for line in SHELL] == ["list"] + ["train"] * 3 + [
         "evaluate",
         "play",
         "compare",
@@ -40,7 +40,8 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    train, other, resume, evaluate, play, compare, horizon, watch, report, probe, sweep = SHELL
+    listed, train, other, resume, evaluate, play, compare, horizon, watch, report, probe, sweep = SHELL
+    assert cli.main(shlex.split(listed)[1:]) == 0
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
     # A finished run has nothing to resume, and says so.

@@ -1,15 +1,14 @@
 """Ids of the environments, in one table, and their registration with Gymnasium."""
 
-from collections.abc import Callable
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 from gymnasium.envs.registration import register
-from minigrid.wrappers import ImgObsWrapper
 
-from memspan.envs.centred_view import CentredViewEnv
-from memspan.envs.corridor import CorridorEnv
-from memspan.envs.portal import PortalEnv
+if TYPE_CHECKING:
+    from memspan.envs.centred_view import CentredViewEnv
 
 _CORRIDOR = {
     "entry_point": "memspan.envs.registration:make_corridor",
@@ -45,18 +44,38 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 """Every id and what `gymnasium.register` is told about it."""
 
 
-def with_images(form: type[CentredViewEnv]) -> Callable[..., gym.Env[Any, Any]]:
-    """A maker of the form to read with the image alone as its observation, as the engine has it."""
+SUMMARIES = {
+    "memspan/Corridor-v0": "one bit, for 3 to 200 steps",
+    "memspan/CorridorShuffled-v0": "one bit, to be compared with what is seen at the end",
+    "memspan/Portal-v0": "the right doors of 10 rooms, found by trial and error",
+    "memspan/PortalLong-v0": "the right doors of 50 rooms",
+    "memspan/PortalLabelled-v0": "the right doors of 10 rooms that show which they are",
+    "memspan/Instruction-v0": "3 instructions, each for 10 to 40 sentences",
+    "memspan/InstructionSmall-v0": "2 instructions of 4, each for 1 to 20 sentences",
+    "memspan/InstructionLong-v0": "3 instructions, each for 70 to 120 sentences",
+}
+"""What must be remembered."""
 
-    def make(**kwargs: Any) -> gym.Env[Any, Any]:
-        return ImgObsWrapper(form(**kwargs))  # type: ignore[no-untyped-call]
 
-    return make
+def make_corridor(**kwargs: Any) -> gym.Env[Any, Any]:
+    """The Corridor to read, with the image alone as its observation."""
+    from memspan.envs.corridor import CorridorEnv
+
+    return _image_alone(CorridorEnv(**kwargs))
 
 
-# By name, because specs that are written to JSON name their entry points.
-make_corridor = with_images(CorridorEnv)
-make_portal = with_images(PortalEnv)
+def make_portal(**kwargs: Any) -> gym.Env[Any, Any]:
+    """The Portal to read, with the image alone as its observation."""
+    from memspan.envs.portal import PortalEnv
+
+    return _image_alone(PortalEnv(**kwargs))
+
+
+def _image_alone(env: CentredViewEnv) -> gym.Env[Any, Any]:
+    # The engine has no other. MiniGrid takes long to import: not before an environment is made.
+    from minigrid.wrappers import ImgObsWrapper
+
+    return ImgObsWrapper(env)  # type: ignore[no-untyped-call]
 
 
 def register_envs() -> None:

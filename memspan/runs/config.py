@@ -95,6 +95,11 @@ class RunConfig:
 
 
 FIELDS = tuple(one.name for one in dataclasses.fields(RunConfig))
+COMMON = (
+    *("env", "memory", "seed", "total_timesteps", "n_envs", "n_steps", "learning_rate"),
+    *("device", "run_dir", "name"),
+)
+"""Fields that `memspan train --help` shows; all of them: `--help-all`."""
 NOT_SETTINGS = {
     *("env", "memory", "name", "seed", "env_kwargs", "memory_kwargs"),  # these have fields of their own
     *("device", "run_dir", "threads", "checkpoint_every"),  # these change nothing of what is learnt

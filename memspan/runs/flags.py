@@ -6,14 +6,14 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_type_hints
 
 import tyro
 from gymnasium.envs.registration import EnvSpec
 
 from memspan.envs import ENVIRONMENTS
 from memspan.memory import MEMORIES, MemoryConfig, make_config, memory_class
-from memspan.runs.config import RunConfig
+from memspan.runs.config import COMMON, FIELDS, RunConfig
 from memspan.runs.environments import check_settings, constructor, environment_settings, environment_spec
 from memspan.runs.presets import preset
 
@@ -27,6 +27,9 @@ _FLAG_TYPES: dict[str, Any] = {
     "str | None": str | None,
 }
 """Annotation, or type of the default -> what a flag is read as."""
+
+
+HELP_ALL = "--help-all"
 
 
 def find_flag(args: Sequence[str], flag: str, default: str) -> str:
@@ -55,22 +58,25 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
     settings = preset(env, memory)
     env_settings = environment_flags(spec, settings.pop("env_kwargs"))
     memory_settings = _memory_settings(memory, settings.pop("memory_kwargs"))
-    flags = dataclasses.make_dataclass(
-        "Flags",
-        [
-            ("run", Annotated[RunConfig, tyro.conf.arg(name="")]),
-            ("env", type(env_settings)),
-            ("memory", type(memory_settings)),
-        ],
-    )
     for name, group in (("env", env_settings), ("memory", memory_settings)):
         _check_names(args, f"--{name}.", group, env if name == "env" else f"memory {memory!r}")
+    args = list(args)
+    if any(arg in ("-h", "--help") for arg in args) and HELP_ALL not in args:
+        common = _common_settings()
+        tyro.cli(
+            common,
+            prog=prog,
+            description=_short_description(env, memory),
+            default=common(**settings),
+            args=args,
+        )
+    flags = flag_class(RunConfig, env_settings, memory_settings)
     parsed: Any = tyro.cli(
         flags,
         prog=prog,
         description=_description(env, memory),
         default=flags(RunConfig(**settings), env_settings, memory_settings),
-        args=list(args),
+        args=["--help" if arg == HELP_ALL else arg for arg in args],
     )
     run: RunConfig = parsed.run
     return dataclasses.replace(
@@ -78,6 +84,29 @@ def parse(args: Sequence[str], prog: str) -> RunConfig:
         env_kwargs=chosen_settings(spec, parsed.env),
         memory_kwargs=dataclasses.asdict(parsed.memory),
     )
+
+
+def flag_class(run: type[RunConfig], env_settings: Any, memory_settings: Any) -> Any:
+    """A dataclass of all flags: those of a run, and `env.` and `memory.` with the settings of the two."""
+    return dataclasses.make_dataclass(
+        "Flags",
+        [
+            ("run", Annotated[run, tyro.conf.arg(name="")]),
+            ("env", type(env_settings)),
+            ("memory", type(memory_settings)),
+        ],
+    )
+
+
+def _common_settings() -> Any:
+    """`RunConfig` with all but the common settings hidden."""
+    hints = get_type_hints(RunConfig, include_extras=True)
+    hidden = {
+        name: tyro.conf.Suppress[hints[name]]  # type: ignore[misc, valid-type]
+        for name in FIELDS
+        if name not in COMMON and not name.endswith("_kwargs")
+    }
+    return dataclasses.dataclass(frozen=True)(type("Common", (RunConfig,), {"__annotations__": hidden}))
 
 
 def _check_names(args: Sequence[str], prefix: str, settings: Any, owner: str) -> None:
@@ -93,11 +122,22 @@ def _check_names(args: Sequence[str], prefix: str, settings: Any, owner: str) ->
             raise ValueError(f"{flag}: {owner} has no such setting; it has {', '.join(known) or 'none'}")
 
 
+def _short_description(env: str, memory: str) -> str:
+    # Lines that begin with a dash are lines of their own.
+    return (
+        "Train an agent with a memory; the run goes to a folder of its own. Below are the common settings, "
+        f"with the defaults of {memory} on {env}. What there is else: memspan list.\n\n"
+        f"{HELP_ALL}: all settings, those of memory and environment included\n"
+        f"--memory NAME --env ID {HELP_ALL}: those of another pair\n"
+        "--resume FOLDER: go on with a run that was stopped"
+    )
+
+
 def _description(env: str, memory: str) -> str:
     return (
         "Train an agent with a memory; the run goes to a folder of its own. "
         f"What follows are the settings of {memory} on {env}, with the defaults for the two. "
-        "Those of another: memspan train --memory NAME --env ID --help.\n\n"
+        "Those of another: memspan train --memory NAME --env ID --help-all.\n\n"
         f"Memories: {', '.join(sorted(MEMORIES))}.\n"
         f"Environments: {', '.join(ENVIRONMENTS)}, and every other Gymnasium id.\n\n"
         "Go on with a run that was stopped: memspan train --resume FOLDER"
