@@ -68,8 +68,18 @@ def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     interpreter = folder / "bin" / "python"
     (wheel,) = built.glob("*.whl")
     done = run(
-        [sys.executable, "-m", "pip", "--python", interpreter, "install"]
-        + ["-q", "--no-deps", "--no-index", wheel],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            interpreter,
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ],
         folder,
     )
     assert done.returncode == 0, done.stderr
@@ -121,8 +131,17 @@ def test_types_are_there_for_other_projects(python: Path, tmp_path: Path) -> Non
     (tmp_path / "typed.py").write_text(TYPED)
     cache = tmp_path / "cache"
     done = run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache]
-        + ["--python-executable", python, "typed.py"],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            cache,
+            "--python-executable",
+            python,
+            "typed.py",
+        ],
         tmp_path,
     )
     assert "memspan.envs.corridor.CorridorEnv" in done.stdout
@@ -145,7 +164,7 @@ def test_extras() -> None:
 
 
 def test_everything_imports_without_extras() -> None:
-    modules = "agents, evaluation, runs, train, evaluate, compare, horizon, play, probe, report, sweep, watch"
+    modules = "agents, evaluation, runs, train, evaluate, compare, horizon, play, probe, report, watch"
     program = f"import sys; sys.modules.update(dict.fromkeys({list(cli.EXTRAS)!r}))\n" + "".join(
         f"import memspan.{name}\n" for name in modules.split(", ")
     )
