@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import EngFormatter
 
 from memspan.evaluation import Evaluation
 from memspan.evaluation.figures import pool_buckets
@@ -65,7 +65,7 @@ def draw_memory(axes: Axes, name: str, by_settings: dict[str, list[Evaluation]])
     axes.axvspan(3, LONGEST_TRAINED, color=GREY, alpha=0.1, lw=0)
     axes.axhline(0.5, color=GREY, ls=(0, (4, 3)), lw=1)
     axes.set(xscale="log", xlim=(3, 11_000), ylim=(-0.03, 1.06))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_title(name, loc="left", fontsize=11)
     axes.legend(loc="lower left", fontsize=8)
 

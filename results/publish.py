@@ -45,8 +45,8 @@ def curves(run: Path) -> tuple[list[dict[str, float]], float]:
     return [rows[step] for step in sorted(rows)], (max(times) - min(times)) / 60
 
 
-def publish(run: Path, target: Path) -> dict[str, Any]:
-    """Copies one run; returns its evaluation."""
+def publish(run: Path, target: Path) -> float:
+    """Copies one run; returns the minutes of its training."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(run / "evaluation.json", target / "evaluation.json")
     # Where the runs lay on this machine is nobody's business.
@@ -62,8 +62,7 @@ def publish(run: Path, target: Path) -> dict[str, Any]:
         writer.writeheader()
         # Every eighth rollout shows the course.
         writer.writerows(rows[::8])
-    evaluation: dict[str, Any] = json.loads((run / "evaluation.json").read_text())
-    return evaluation | {"minutes": minutes}
+    return minutes
 
 
 def publish_weights(run: Path, target: Path) -> None:
@@ -85,7 +84,7 @@ def row(*cells: object) -> str:
     return f"| {' | '.join(map(str, cells))} |"
 
 
-def run_table(evaluations: dict[str, dict[str, Any]]) -> str:
+def run_table(evaluations: dict[str, dict[str, Any]], minutes: dict[str, float]) -> str:
     """Markdown, one line a run."""
     head = ("run", "steps", "minutes", "success", "95 % interval", "effective memory", "peak", "capacity")
     lines = [row(*head, "bytes", "commit"), row(*["---"] * 10)]
@@ -95,7 +94,7 @@ def run_table(evaluations: dict[str, dict[str, Any]]) -> str:
             row(
                 name,
                 f"{e['timesteps'] / 1e6:.1f} M",
-                f"{e['minutes']:.1f}",
+                f"{minutes[name]:.1f}" if name in minutes else "",
                 f"{e['success_rate']:.3f}",
                 f"{low:.3f} to {high:.3f}",
                 f"{e['effective_memory']:.1f}",
@@ -108,7 +107,7 @@ def run_table(evaluations: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def mean_table(evaluations: dict[str, dict[str, Any]], folder: Path) -> str:
+def mean_table(evaluations: dict[str, dict[str, Any]], folder: Path, minutes: dict[str, float]) -> str:
     """Markdown, one line for each setting: means over seeds, intervals over seeds and episodes."""
     head = ("memory and settings", "seeds", "success", "95 % interval", "effective memory", "peak")
     lines = [row(*head, "bytes", "minutes"), row(*["---"] * 8)]
@@ -129,7 +128,7 @@ def mean_table(evaluations: dict[str, dict[str, Any]], folder: Path) -> str:
                 f"{fmean(memory):.1f}" + (f" ({least} to {most})" if least != most else ""),
                 f"{max(run.peak_memory for run in runs):.3g}",
                 f"{max(run.state_bytes for run in runs):,}",
-                f"{fmean(evaluations[one]['minutes'] for one in names):.1f}",
+                f"{fmean(told):.1f}" if (told := [minutes[one] for one in names if one in minutes]) else "",
             )
         )
     return "\n".join(lines)
@@ -144,17 +143,23 @@ def main() -> None:
     parser.add_argument("--weights", action="append", default=[], metavar="NAME")
     options = parser.parse_args()
     for env in [options.runs / name for name in options.environments]:
-        found: dict[str, dict[str, Any]] = {}
+        published = options.folder / env.name
+        minutes: dict[str, float] = {}
         for path in sorted(env.glob("*/*/evaluation.json")):
             run = path.parent
-            target = options.folder / env.name / run.relative_to(env)
-            found[f"{run.parent.name}/{run.name}"] = publish(run, target)
+            name = str(run.relative_to(env))
+            minutes[name] = publish(run, published / name)
             if run.name == "0" and run.parent.name in options.weights:
-                publish_weights(run, target)
-        (options.folder / env.name / "runs.md").write_text(
-            f"# Every run of {env.name}\n\n{run_table(found)}\n", encoding="utf-8"
+                publish_weights(run, published / name)
+        # Those that were published before stand in the tables, too.
+        found = {
+            str(path.parent.relative_to(published)): json.loads(path.read_text())
+            for path in sorted(published.glob("*/*/evaluation.json"))
+        }
+        (published / "runs.md").write_text(
+            f"# Every run of {env.name}\n\n{run_table(found, minutes)}\n", encoding="utf-8"
         )
-        print(f"\n{env.name}\n\n{mean_table(found, options.folder / env.name)}")
+        print(f"\n{env.name}\n\n{mean_table(found, published, minutes)}")
 
 
 if __name__ == "__main__":

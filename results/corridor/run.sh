@@ -5,27 +5,16 @@
 set -u
 train() { memspan train --run-dir runs/results "$@" || echo "not trained: $*" >&2; }
 
-for memory in none lstm transformer-xl expire-span; do
-    for seed in 0 1 2; do
-        train --memory $memory --seed $seed
-    done
-done
+# Windows, widths, prices of memory, a ramp of 4; three seeds each.
+memspan sweep results/corridor/sweep.yaml --run-dir runs/results
 # The other memories.
-for memory in gru gated-transformer-xl adaptive-span compressive infinity-former linear-attention state-space \
+for memory in gated-transformer-xl adaptive-span compressive infinity-former linear-attention state-space \
     refresh-span summary-tree; do
     train --memory $memory
 done
-for memory in gru refresh-span; do
-    for seed in 1 2; do
-        train --memory $memory --seed $seed
-    done
+for seed in 1 2; do
+    train --memory refresh-span --seed $seed
 done
-# How much memory does success cost? Windows of other sizes, spans at other prices.
-for size in 8 16 32 64 128; do
-    train --memory transformer-xl --memory.memory-size $size --name transformer-xl-m$size
-done
-train --memory expire-span --memory-loss-coef 1e-4 --name expire-span-1e-4
-train --memory expire-span --memory-loss-coef 0 --name expire-span-0
 # Doors' sides drawn at random.
 for memory in none lstm transformer-xl expire-span; do
     train --env memspan/CorridorShuffled-v0 --memory $memory
@@ -34,5 +23,24 @@ done
 memspan evaluate runs/results/Corridor-v0 --figure results/corridor/success-against-memory.png \
     --difficulty-figure results/corridor/success-by-length.png
 memspan evaluate runs/results/CorridorShuffled-v0 --figure results/corridor/shuffled.png
-python results/publish.py runs/results results/corridor Corridor-v0 CorridorShuffled-v0
+# Beyond training, and the memory horizon.
+corridor=runs/results/Corridor-v0
+beyond() { memspan evaluate "$corridor/$1" --env.max-length "$2" --episodes "$3" "${@:4}"; }
+for seed in 0 1 2; do
+    beyond expire-span-r4/$seed 1000 256 --memory.max-span 2560
+    beyond expire-span-r4/$seed 10000 128 --memory.max-span 25600
+done
+beyond expire-span/0 1000 256 --memory.max-span 1280
+beyond expire-span/0 10000 128 --memory.max-span 12800
+beyond transformer-xl/0 1000 256
+beyond transformer-xl/0 1000 256 --memory.memory-size 1000
+beyond transformer-xl/0 10000 8 --memory.memory-size 10000 --n-envs 8
+for memory in lstm gru state-space linear-attention; do
+    beyond $memory/0 10000 256
+done
+memspan horizon $corridor/lstm/0 $corridor/transformer-xl/0 $corridor/expire-span-r4/0 --episodes 200
+
+python results/publish.py --weights transformer-xl --weights expire-span --weights expire-span-r4 --weights lstm \
+    --weights gru runs/results results/corridor Corridor-v0 CorridorShuffled-v0
 python results/curves.py results/corridor/Corridor-v0 results/corridor/curves.png
+python results/beyond.py results/corridor/Corridor-v0 results/corridor/beyond.png
