@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
 import signal
 import sys
@@ -41,6 +40,7 @@ DIFFICULTY_FIGURE = "success-by-difficulty.png"
 REPORT = "memspan.report"
 """The command that makes reports."""
 REPORT_FILE = "report.html"
+PAGES = "memspan.reports"
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ def main(args: Sequence[str] | None = None) -> int:
     )
     options.validate()
     sweep = read_sweep(options.file)
-    if sweep.report and importlib.util.find_spec(REPORT) is None:
-        raise ValueError(f"{options.file.name}: report=True: must be false; this version makes no reports")
+    if sweep.report:
+        importlib.import_module(PAGES)  # says before any work what it needs
     run_dir = options.run_dir if options.run_dir is not None else Path("runs", options.file.stem)
     runs = expand(sweep, run_dir, here=options.address is None)
     console = Console(highlight=False)
