@@ -3,7 +3,8 @@
     python benchmarks/long_run.py [--steps 10000000] [--memory expire-span] [--figure long-run.png]
 
 The run goes to a temporary folder. Resident memory and open file handles are read at every rollout. It
-fails where memory grew by more than 5 % + 16 MiB, or the handles by more than two, from a fifth of the run to its end.
+fails where memory grew by more than 5 % + 16 MiB, or the handles by more than two, between a fifth of the
+run and its end.
 """
 
 from __future__ import annotations
