@@ -341,7 +341,15 @@ def test_config_that_was_edited(
 
 def test_checkpoints_hold_tensors_and_text_alone(finished: Path) -> None:
     with safe_open(numbered_checkpoints(finished)[-1], framework="pt") as file:
-        assert set(file.metadata()) == {"format", "timesteps", "n_updates", "config", "score", "counters"}
+        assert set(file.metadata()) == {
+            "format",
+            "timesteps",
+            "n_updates",
+            "config",
+            "score",
+            "counters",
+            "sha256",
+        }
 
 
 def test_errors_while_learning_keep_their_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
