@@ -5,6 +5,7 @@
 # make format      mend what lint and format can mend
 # make benchmark   speed, beside peers on the same machine
 # make torture     kill a training a hundred times and go on with it: the same bits?
+# make fuzz        read 100,000 mutated checkpoints: loaded or refused, nothing else?
 # make kill-sweep  kill a sweep ten times in a row and go on with it: no run lost, none twice?
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check format benchmark torture kill-sweep install clean
+.PHONY: demo test test-slow check format benchmark torture fuzz kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -73,6 +74,9 @@ benchmark: $(INSTALLED)
 
 torture: $(INSTALLED)
 	$(BIN)/python benchmarks/torture.py
+
+fuzz: $(INSTALLED)
+	$(BIN)/python benchmarks/fuzz_checkpoints.py
 
 kill-sweep: $(INSTALLED)
 	$(BIN)/python benchmarks/kill_sweep.py

@@ -301,6 +301,8 @@ def main() -> int:
                 progress.console.print(f"file {number}, {kind}, {way}: ended with exit code {child.exitcode}")
                 number += 1
             child.join()
+            if not console.is_terminal and number % 5000 < BATCH:
+                print(f"{number - args.first} of {args.files} files, {failures} failures", flush=True)
     table = Table("file", "what was done", "loaded", "refused", "failed")
     for kind, way in sorted({key[:2] for key in counts}):
         table.add_row(kind, way, *(str(counts[kind, way, what]) for what in ("loaded", "refused", "FAILED")))

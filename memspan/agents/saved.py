@@ -34,8 +34,8 @@ SETTINGS, POLICY, OPTIMIZER, GROUPS = (
     "optimizer.safetensors",
     "groups.json",
 )
-_MOST = 10_000
-"""Layers, levels, heads and the like that a file may ask for."""
+_MOST = {"n_layers": 256, "n_levels": 256, "n_basis": 1024, "n_": 10_000}
+"""Layers, levels, heads and the like that there may be."""
 
 
 def write_saved(target: Target, policy: MemoryPolicy, settings: Mapping[str, Any], kind: str) -> None:
@@ -174,8 +174,9 @@ def check_memory_settings(memory: Any, memory_kwargs: Any) -> None:
             f"memory={memory!r}: {module} has not been imported; import it first, if you trust it"
         )
     for name, value in memory_kwargs.items():
-        if name.startswith("n_") and isinstance(value, int) and value > _MOST:
-            raise ValueError(f"memory_kwargs: {name}={value}: must be at most {_MOST}")
+        most = _MOST.get(name, _MOST["n_"] if name.startswith("n_") else None)
+        if most is not None and isinstance(value, int) and value > most:
+            raise ValueError(f"memory_kwargs: {name}={value}: must be at most {most}")
 
 
 def with_suffix(path: Target, must_exist: bool = False) -> Target:

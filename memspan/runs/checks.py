@@ -63,7 +63,10 @@ def _check_memory(config: RunConfig) -> None:
         # Weights, gradients, and the two averages of Adam.
         weights = 4 * sum(value.numel() * value.element_size() for value in shapes.parameters())
         _check_bytes(name, weights + 2 * config.n_envs * state_bytes(state))
-    make_memory(config.memory, config.width, config.memory_kwargs)
+    try:
+        make_memory(config.memory, config.width, config.memory_kwargs)
+    except (RuntimeError, MemoryError, OverflowError) as error:
+        raise ValueError(f"{name}: cannot be built ({' '.join(str(error).split())})") from None
 
 
 def _check_bytes(name: str, needed: int) -> None:

@@ -168,7 +168,7 @@ def test_bombs(files: Files) -> None:
         "must have at most",
     )
     refused(
-        changed(files, SETTINGS, lambda s: s["memory_kwargs"]["dict"].update(n_layers=10**9)), "at most 10000"
+        changed(files, SETTINGS, lambda s: s["memory_kwargs"]["dict"].update(n_layers=10**9)), "at most 256"
     )
     refused(files | {SETTINGS: b'{"a":' * 100_000}, "no JSON")
 

@@ -304,14 +304,15 @@ def finished(sweep: SweepFile, done: SweepRun, tmp_path: Path, monkeypatch: pyte
 def test_a_report_is_asked_for_where_there_is_one_to_be_had(
     finished: SweepRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("memspan.sweep.REPORT", "reports_of_a_test")
-    assert cli.main(["sweep", "one.yaml", "--run-dir", "runs"]) == 2
-    assert "one.yaml: report=True: must be false" in capsys.readouterr().err
-    (tmp_path / "reports_of_a_test.py").write_text("def main(args): print('reported', *args)\n")
-    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("memspan.sweep.PAGES", "no_such_package")
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"):
+        cli.main(["sweep", "one.yaml", "--run-dir", "runs"])
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     before = content(finished.folder)
     assert cli.main(["sweep", "one.yaml", "--run-dir", "runs"]) == 0
-    assert f"reported {finished.folder} -o runs/report.html" in capsys.readouterr().out
+    assert "Report: runs/report.html" in capsys.readouterr().out
+    assert "lstm" in (tmp_path / "runs" / "report.html").read_text(encoding="utf-8")
     assert content(finished.folder) == before
     assert (tmp_path / "runs" / "success-against-memory.png").exists()
 
