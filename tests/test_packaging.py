@@ -17,7 +17,7 @@ from memspan import cli
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-CONSUMER = '''
+CONSUMER = """
 import gymnasium as gym
 import memspan
 from memspan import MemoryPPO
@@ -31,7 +31,7 @@ envs = gym.make_vec(
 model = MemoryPPO("MlpPolicy", envs, memory="lstm", n_steps=16, seed=0)
 model.learn(total_timesteps=64)
 print(memspan.__file__, model.num_timesteps)
-'''
+"""
 TYPED = """
 from memspan import MemoryPPO, VecEnvAdapter
 from memspan.memory import Memory, make_memory
@@ -68,7 +68,18 @@ def python(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     interpreter = folder / "bin" / "python"
     (wheel,) = built.glob("*.whl")
     done = run(
-        [sys.executable, "-m", "pip", "--python", interpreter, "install", "-q", "--no-deps", "--no-index", wheel],
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "--python",
+            interpreter,
+            "install",
+            "-q",
+            "--no-deps",
+            "--no-index",
+            wheel,
+        ],
         folder,
     )
     assert done.returncode == 0, done.stderr
@@ -120,7 +131,17 @@ def test_types_are_there_for_other_projects(python: Path, tmp_path: Path) -> Non
     (tmp_path / "typed.py").write_text(TYPED)
     cache = tmp_path / "cache"
     done = run(
-        [sys.executable, "-m", "mypy", "--strict", "--cache-dir", cache, "--python-executable", python, "typed.py"],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--cache-dir",
+            cache,
+            "--python-executable",
+            python,
+            "typed.py",
+        ],
         tmp_path,
     )
     assert "memspan.envs.corridor.CorridorEnv" in done.stdout
@@ -144,9 +165,8 @@ def test_extras() -> None:
 
 def test_everything_imports_without_extras() -> None:
     modules = "agents, evaluation, runs, train, evaluate, compare, horizon, play, probe, report, sweep, watch"
-    program = (
-        f"import sys; sys.modules.update(dict.fromkeys({list(cli.EXTRAS)!r}))\n"
-        + "".join(f"import memspan.{name}\n" for name in modules.split(", "))
+    program = f"import sys; sys.modules.update(dict.fromkeys({list(cli.EXTRAS)!r}))\n" + "".join(
+        f"import memspan.{name}\n" for name in modules.split(", ")
     )
     done = run([sys.executable, "-c", program], ROOT)
     assert done.returncode == 0, done.stderr
