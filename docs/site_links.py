@@ -1,7 +1,8 @@
 """A hook of MkDocs: pages and pictures from outside docs/ join the site, and links to them hold.
 
 A link in a Markdown file is relative to where the file lies in the repository, so that it works there. In the
-site a page lies where it lies in the repository, too, but for docs/, which is the root. The repository's README
+site a page lies where it lies in the repository, too, but for docs/, which is the root. The
+repository's README
 is the site's start page.
 """
 

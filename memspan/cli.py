@@ -44,10 +44,6 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"memspan {__version__}")
         return 0
     try:
-        if args[0].partition("=")[0] == "--print-completion":
-            from memspan.completion import print_completion
-
-            return print_completion(" ".join(args).replace("=", " ").split()[1:], COMMANDS)
         return _run(args[0], args[1:])
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -63,6 +59,11 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def _run(command: str, args: list[str]) -> int:
+    flag, _, told = command.partition("=")
+    if flag == "--print-completion":
+        from memspan.completion import print_completion
+
+        return print_completion([*told.split(), *args], COMMANDS)
     if command not in COMMANDS:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"must be one of {', '.join(COMMANDS)}"

@@ -24,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from memspan.evaluation import Evaluation, success_interval
 from memspan.runs import checkpoint_path
+from memspan.runs.checkpoint import FORMATS, digest
 
 CURVES = {"success_rate": "rollout/success_rate", "effective_memory": "memory/effective_memory"}
 
@@ -73,6 +74,8 @@ def publish_weights(run: Path, target: Path) -> None:
         names = [name for name in file.keys() if name.startswith(("policy.", "recent."))]  # noqa: SIM118
         tensors = {name: file.get_tensor(name) for name in names}
     metadata["config"] = json.dumps(json.loads(metadata["config"]) | {"run_dir": "runs/results"})
+    metadata |= {"format": FORMATS[-1], "sha256": ""}
+    metadata["sha256"] = digest(tensors, metadata)
     (target / "checkpoints").mkdir(exist_ok=True)
     save_file(tensors, target / "checkpoints" / source.name, metadata)
 

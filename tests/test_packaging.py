@@ -164,7 +164,7 @@ def test_extras() -> None:
 
 
 def test_everything_imports_without_extras() -> None:
-    modules = "agents, evaluation, runs, train, evaluate, compare, horizon, play, probe, report, sweep, watch"
+    modules = "agents, evaluation, runs, train, evaluate, compare, horizon, play, probe, report, watch"
     program = f"import sys; sys.modules.update(dict.fromkeys({list(cli.EXTRAS)!r}))\n" + "".join(
         f"import memspan.{name}\n" for name in modules.split(", ")
     )

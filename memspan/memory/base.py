@@ -10,10 +10,13 @@ Dimension letters of this package:
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, ClassVar, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +76,8 @@ class MemoryConfig:
     """Settings of a memory. Subclasses add fields, each with its help as a docstring below it."""
 
     def __post_init__(self) -> None:
+        for name, kind in _kinds(type(self)).items():
+            self._require(name, _is_of(getattr(self, name), kind), _in_words(kind))
         self.validate()
 
     def validate(self) -> None:
@@ -81,6 +86,37 @@ class MemoryConfig:
     def _require(self, name: str, allowed: bool, what: str) -> None:
         if not allowed:
             raise ValueError(f"{name}={getattr(self, name)!r}: must be {what}")
+
+
+_KINDS: dict[Any, tuple[Any, str]] = {
+    bool: (bool, "True or False"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a finite number"),
+    str: (str, "text"),
+    NoneType: (NoneType, "None"),
+}
+
+
+def _kinds(config: type[MemoryConfig]) -> dict[str, Any]:
+    """Field -> its annotation, of those fields that are numbers, text, yes or no, or None."""
+    hints = get_type_hints(config)
+    kinds = {one.name: hints[one.name] for one in fields(config)}
+    return {name: kind for name, kind in kinds.items() if all(part in _KINDS for part in _parts(kind))}
+
+
+def _parts(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if isinstance(kind, UnionType) else (kind,)
+
+
+def _is_of(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):
+        return bool in _parts(kind)
+    fits = any(isinstance(value, _KINDS[part][0]) for part in _parts(kind))
+    return fits and not (isinstance(value, float) and not math.isfinite(value))
+
+
+def _in_words(kind: Any) -> str:
+    return " or ".join(_KINDS[part][1] for part in _parts(kind))
 
 
 @dataclass(frozen=True)

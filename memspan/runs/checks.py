@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import torch
 
-from memspan.memory import make_memory
+from memspan.agents.saved import check_memory_settings
+from memspan.memory import make_config, make_memory, state_bytes
 from memspan.runs.build import make_env
 from memspan.runs.config import RunConfig
 
@@ -43,17 +46,55 @@ def _check_device(device: str) -> None:
 
 
 def _check_memory(config: RunConfig) -> None:
-    """Raises ValueError unless the memory can be built."""
+    """Raises ValueError unless the memory can be built, and this machine's memory can hold it."""
+    make_config(config.memory, config.memory_kwargs)
+    check_memory_settings(config.memory, config.memory_kwargs)
+    name = f"memory={config.memory!r} with width={config.width}, {config.memory_kwargs}"
+    try:
+        # Shapes without numbers first: what is too large would not be refused but end the process.
+        with torch.device("meta"):
+            shapes = make_memory(config.memory, config.width, config.memory_kwargs)
+            state = shapes.initial_state(1, "meta")
+    except (NotImplementedError, AttributeError):
+        pass  # a memory of one's own that computes while it is built
+    except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
+        raise ValueError(f"{name}: cannot be built ({' '.join(str(error).split())})") from None
+    else:
+        # Weights, gradients, and the two averages of Adam.
+        weights = 4 * sum(value.numel() * value.element_size() for value in shapes.parameters())
+        _check_bytes(name, weights + 2 * config.n_envs * state_bytes(state))
     make_memory(config.memory, config.width, config.memory_kwargs)
+
+
+def _check_bytes(name: str, needed: int) -> None:
+    """Raises ValueError for more than this machine has."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return  # the system does not tell
+    if needed > there:
+        gib = 2**30
+        raise ValueError(f"{name}: needs {needed / gib:.3g} GiB; this machine has {there / gib:.3g} GiB")
 
 
 def _check_environment(config: RunConfig) -> None:
     """Raises ValueError unless the environment can be built."""
     try:
-        make_env(config, n_envs=1).close()
-    except (TypeError, AssertionError, gym.error.Error) as error:
+        env = make_env(config, n_envs=1)
+    except _NOT_BUILT as error:
         raise ValueError(f"env={config.env!r} with {config.env_kwargs}: {error}") from error
+    space = env.observation_space
+    env.close()
+    parts = space.spaces.values() if isinstance(space, gym.spaces.Dict) else [space]
+    seen = sum(math.prod(part.shape or ()) * np.dtype(part.dtype).itemsize for part in parts)
+    steps = f"n_envs={config.n_envs} with n_steps={config.n_steps}"
+    _check_bytes(steps, config.n_envs * config.n_steps * (seen + _STEP_BYTES))
 
+
+_NOT_BUILT = (TypeError, AssertionError, ArithmeticError, MemoryError, gym.error.Error)
+"""What an environment may raise that refuses its settings, beside ValueError."""
+_STEP_BYTES = 32
+"""Of a step in a rollout, beside what is observed."""
 
 Rule = tuple[Callable[[Any], bool], str]
 
@@ -72,7 +113,11 @@ def _is_name(value: Any) -> bool:
     )
 
 
-_COUNT: Rule = (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1")
+_LARGEST = 2**31 - 1
+_COUNT: Rule = (
+    lambda value: _is_integer(value) and 1 <= value <= _LARGEST,
+    f"an integer of at least 1 and at most {_LARGEST}",
+)
 _NOT_NEGATIVE: Rule = (lambda value: _is_number(value) and value >= 0, "a number of at least 0")
 _POSITIVE: Rule = (lambda value: _is_number(value) and value > 0, "a number above 0")
 _FRACTION: Rule = (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
@@ -89,6 +134,11 @@ _RULES: dict[str, Rule] = {
     "device": _TEXT,
     "run_dir": (lambda value: isinstance(value, Path), "a path"),
     "name": (lambda value: value is None or _is_name(value), "None or a name that a folder can have"),
+    "threads": (lambda value: _is_integer(value) and 1 <= value <= 1024, "an integer from 1 to 1024"),
+    **dict.fromkeys(
+        ("total_timesteps", "checkpoint_every"),
+        (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1"),
+    ),
     "on_nan": (lambda value: value in ("stop", "skip"), "'stop' or 'skip'"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
@@ -109,16 +159,13 @@ _RULES: dict[str, Rule] = {
     "memory_kwargs": _SETTINGS,
     **dict.fromkeys(
         (
-            "total_timesteps",
             "n_envs",
             "width",
             "n_steps",
             "n_minibatches",
             "n_epochs",
             "stats_window_size",
-            "checkpoint_every",
             "keep_checkpoints",
-            "threads",
         ),
         _COUNT,
     ),

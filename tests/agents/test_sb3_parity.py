@@ -1,10 +1,11 @@
-X"""What Stable-Baselines3 promises of its on-policy algorithms; docs/stable-baselines3.md has the table.
+"""What Stable-Baselines3 promises of its on-policy algorithms; docs/stable-baselines3.md has the table.
 
 `test_sb3_interface.py` has the rest: predict, spaces, wrappers, what is refused.
 """
 
 import io
 import re
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ def test_where_to_save(tmp_path: Path) -> None:
         loaded = MemoryPPO.load(source, device="cpu", custom_objects={"learning_rate": 0.5})
         assert torch.equal(parameters(loaded), parameters(model))
         assert loaded.learning_rate == 0.5
-    with pytest.raises(ValueError, match="policy_kwargs=.*must be as stored"):
+    with pytest.raises(ValueError, match=r"policy_kwargs=.*must be as stored"):
         MemoryPPO.load(tmp_path / "a", policy_kwargs={"width": 8})
     changed = MemoryPPO.load(tmp_path / "a", n_steps=3, env=Toy(), device="cpu")
     changed.learn(3)
