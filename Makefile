@@ -2,6 +2,7 @@
 # make test        install, run the fast tests
 # make test-slow   the tests that train for minutes
 # make check       lint, format, types, import rules
+# make docs        build the documentation site into site/; opens without a network
 # make format      mend what lint and format can mend
 # make benchmark   speed, beside peers on the same machine
 # make torture     kill a training a hundred times and go on with it: the same bits?
@@ -12,10 +13,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Its notice about other tools would hide warnings.
+DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check format benchmark torture fuzz kill-sweep install clean
+.PHONY: demo test test-slow check docs format benchmark torture fuzz kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -62,6 +65,11 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(DOCS) build --strict --quiet --site-dir build/site
+
+docs: $(INSTALLED)
+	$(DOCS) build --strict --quiet
+	@echo "The site: site/index.html; with its search: python3 -m http.server -d site"
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
@@ -82,4 +90,4 @@ kill-sweep: $(INSTALLED)
 	$(BIN)/python benchmarks/kill_sweep.py
 
 clean:
-	rm -rf $(DEMO) $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(DEMO) $(VENV) build site dist .mypy_cache .pytest_cache .ruff_cache

@@ -60,14 +60,16 @@ def read_checkpoint(path: Path) -> dict[str, object]:
 
 
 def scalars(run: Path) -> dict[str, list[tuple[int, str]]]:
-    """TensorBoard's (step, value) by tag, in the order of the files, but for what the clock says."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    return {
-        # As texts: a value that is no number equals itself.
-        tag: [(event.step, repr(event.value)) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if not tag.startswith("time/")
-    }
+    """TensorBoard's (step, value) by tag, in the order of steps, but for what the clock says."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    # File by file: those that one process writes in one second have no order by name.
+    for file in run.glob("events.out.tfevents.*"):
+        events = EventAccumulator(str(file), size_guidance={"scalars": 0}).Reload()
+        for tag in events.Tags()["scalars"]:
+            if not tag.startswith("time/"):
+                # As texts: a value that is no number equals itself.
+                found.setdefault(tag, []).extend((one.step, repr(one.value)) for one in events.Scalars(tag))
+    return {tag: sorted(rows) for tag, rows in found.items()}
 
 
 class Trial:

@@ -1,4 +1,4 @@
-"""A hook of MkDocs: pages and pictures from outside docs/ become part of the site, and links to them hold.
+"""A hook of MkDocs: pages and pictures from outside docs/ join the site, and links to them hold.
 
 A link in a Markdown file is relative to where the file lies in the repository, so that it works there. In the
 site a page lies where it lies in the repository, too, but for docs/, which is the root. The

@@ -99,10 +99,10 @@ def _wrapped_output() -> Iterator[None]:
 EXAMPLES = """\
 examples:
   memspan list                                 environments and memories
-  memspan train --memory lstm                  train on Corridor, with tuned settings
+  memspan train --memory lstm                  train on Corridor
   memspan train --env MODULE:ID                your environment
   memspan train --memory MODULE:CLASS          your memory
-  memspan evaluate runs --figure figure.png    success against effective memory size
+  memspan evaluate runs --figure figure.png    success against memory
   memspan watch runs/Corridor-v0/lstm/0        what the agent does and remembers
   memspan play memspan/Portal-v0               play a task yourself
 

@@ -148,7 +148,7 @@ def test_all_memories_by_default(tmp_path, monkeypatch):
         (["recall", "--memory", "lstm,units=0"], ["units=0: must be at least 1"]),
         (["recall", "--memory", "lstm,unit=3"], ["unit=3", "no such setting", "units"]),
         (["recall", "--memory", "lstm,units=[a"], ["memory=", "no YAML"]),
-        (["recall", "--memory", "lstm,units=many"], ["memory='lstm,units=many'", "wrong kind"]),
+        (["recall", "--memory", "lstm,units=many"], ["units='many'", "must be a whole number"]),
         (["recall", "--memory", "lstm", "lstm"], ["memory='lstm': must be named once"]),
         (["recall", "--width", "30", "--memory", "transformer-xl"], ["n_heads=4", "width 30"]),
     ],

@@ -58,7 +58,9 @@ def _check_memory(config: RunConfig) -> None:
     except (NotImplementedError, AttributeError):
         pass  # a memory of one's own that computes while it is built
     except (RuntimeError, OverflowError, TypeError, MemoryError) as error:
-        raise ValueError(f"{name}: cannot be built ({' '.join(str(error).split())})") from None
+        # A memory of one's own may mix tensors with numbers into it, which is no fault.
+        if ":" not in config.memory:
+            raise ValueError(f"{name}: cannot be built ({' '.join(str(error).split())})") from None
     else:
         # Weights, gradients, and the two averages of Adam.
         weights = 4 * sum(value.numel() * value.element_size() for value in shapes.parameters())

@@ -1,0 +1,236 @@
+"""The documentation: its code runs, and its site is whole and needs no network."""
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import gymnasium as gym
+import pytest
+
+from memspan import cli
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+OWN_TEST = {"write-your-own-memory.md"}
+"""Pages whose code has a test file of its own."""
+SMALL = ["--total-timesteps", "64", "--n-envs", "4", "--n-steps", "8", "--width", "8"]
+FEWER = {
+    "train": SMALL,
+    "evaluate": ["--episodes", "4", "--n-envs", "2"],
+    "horizon": ["--episodes", "4", "--n-envs", "2"],
+    "watch": ["--episodes", "1"],
+    "probe": ["--steps", "2", "--batch-size", "2"],
+    "sweep": ["--dry-run"],
+    "report": ["--no-lens"],
+}
+"""Command -> flags that make it short; of two equal flags the last counts."""
+BEFORE = {
+    "stable-baselines3.md": """
+import itertools
+import numpy as np
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.evaluation import evaluate_policy
+from memspan import MemoryPPO
+import gymnasium as gym
+
+class Masked(gym.Wrapper):
+    def action_masks(self):
+        return np.array([True, False])
+
+env = make_vec_env(lambda: Masked(gym.make("CartPole-v1")), 2)
+eval_env, masks, episode_start = env, np.ones((2, 2), bool), [True, True]
+model = MemoryPPO("MlpPolicy", env, memory="lstm", n_steps=8)
+""",
+}
+"""What the text of a page takes for granted."""
+
+
+def blocks(page: Path, *languages: str) -> list[str]:
+    text = page.read_text(encoding="utf-8")
+    return [
+        code for name, code in re.findall(r"^```(\w*)\n(.*?)^```", text, re.M | re.S) if name in languages
+    ]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT / "docs"))
+
+
+def pages_with(*languages: str) -> list[Path]:
+    return [page for page in PAGES if page.name not in OWN_TEST and blocks(page, *languages)]
+
+
+def shorter(code: str) -> str:
+    """The same code with less to do."""
+    code = re.sub(r"learn\((total_timesteps=)?[\d_]+\)", "learn(64)", code)
+    code = re.sub(r"range\(\d+\)", "range(3)", code)
+    code = code.replace("while True:", "for _ in range(3):")
+    return re.sub(r"n_eval_episodes=\d+", "n_eval_episodes=1", code)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to be in; what is registered meanwhile is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sys.path", list(sys.path))
+    before = dict(gym.registry)
+    yield tmp_path
+    for added in set(gym.registry) - set(before):
+        del gym.registry[added]
+    sys.modules.pop("lamp", None)
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+@pytest.mark.filterwarnings("ignore:Evaluation environment is not wrapped")
+def test_python(page: Path, folder: Path) -> None:
+    names: dict[str, object] = {"__name__": "docs"}
+    exec(BEFORE.get(page.name, ""), names)
+    for code in blocks(page, "python"):
+        exec(compile(shorter(code), str(page), "exec"), names)
+
+
+def files_of(page: Path) -> None:
+    """Writes the page's files: blocks that begin with their names."""
+    for code in blocks(page, "python"):
+        if named := re.match(r'"""(\w+\.py): ', code):
+            Path(named[1]).write_text(code)
+
+
+def commands(page: Path) -> list[list[str]]:
+    lines = "".join(blocks(page, "sh", "shell", "bash")).replace("\\\n", " ").splitlines()
+    return [words for line in lines if (words := shlex.split(line, comments=True))]
+
+
+def train_what_is_missing(words: list[str]) -> None:
+    """Makes the run folders that a command names."""
+    folders = [word for word in words if re.fullmatch(r"runs/[^/]+/[^/]+/\d+", word)]
+    if "runs" in words and not Path("runs").exists():
+        folders.append("runs/Corridor-v0/lstm/0")
+    for folder in folders:
+        if not Path(folder).exists():
+            memory = folder.split("/")[2]
+            assert cli.main(["train", "--memory", memory, "--env.max-length", "5", *SMALL]) == 0
+
+
+def run_ours(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a `memspan` command of a page, or as much of it as is quick."""
+    command = words[0]
+    if ">" in words:
+        words = words[: words.index(">")]
+    if command in ("probe", "evaluate"):
+        # Reaching back over thousands of steps takes a while.
+        words = [word if not re.fullmatch(r"\d{3,}", word) else "20" for word in words]
+    if command == "probe" and "--memory" not in words:
+        words += ["--memory", "lstm"]
+    if command == "sweep" and not Path(words[1]).exists():
+        words = [words[0], str(ROOT / words[1]), *words[2:]]
+    if command == "compare":
+        words += [] if "--write-only" in words else ["--write-only", "--logdir", "shown"]
+    if command not in ("train", "list", "--print-completion"):
+        train_what_is_missing(words)
+    with open(os.devnull) as nothing, contextlib.suppress(SystemExit):  # nobody presses a key; --help exits
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert cli.main([*words, *FEWER.get(command, [])]) == 0, words
+
+
+@pytest.mark.parametrize("page", pages_with("sh", "shell", "bash"), ids=name_of)
+def test_shell(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files_of(page)
+    for words in commands(page):
+        match words:
+            case ["memspan", *args]:
+                run_ours(args, monkeypatch)
+            case ["python", file, *_]:
+                assert Path(file).exists() or (ROOT / file).exists(), words
+            case ["pip", "install", *_] | ["cd", *_] | ["mkdir", *_] | ["tensorboard", *_]:
+                pass
+            case ["make", target]:
+                assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
+            case _:
+                pytest.fail(f"{page.name}: what is {words}?")
+
+
+class Links(HTMLParser):
+    """What a page loads, what it links to, and the places in it that can be linked to."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.loaded: list[str] = []
+        self.linked: list[str] = []
+        self.anchors: set[str] = set()
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name: value or "" for name, value in attributes}
+        self.anchors |= {values[name] for name in ("id", "name") if name in values}
+        if tag == "link" and values.get("rel") not in ("canonical", "next", "prev"):
+            self.loaded.append(values["href"])
+        elif tag == "a":
+            self.linked.append(values.get("href", ""))
+        elif "src" in values:
+            self.loaded.append(values["src"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_site_needs_no_network(site: Path) -> None:
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    for page in pages:
+        outside = [one for one in Links(page).loaded if re.match(r"(https?:)?//", one)]
+        assert not outside, page
+    for style in (site / "assets").rglob("*.css"):
+        text = style.read_text(encoding="utf-8")
+        assert not re.search(r"url\([\"']?(https?:)?//|@import", text), style
+
+
+def test_everything_that_pages_load_or_link_to_is_there(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        found = Links(page)
+        for target in [*found.loaded, *found.linked]:
+            path, _, anchor = target.partition("#")
+            if ":" in path or page.name == "404.html":
+                continue
+            there = page if not path else (page.parent / path).resolve()
+            assert there.is_file(), (page, target)
+            if anchor and there.suffix == ".html" and not anchor.startswith("__"):
+                assert anchor in Links(there).anchors, (page, target)
+
+
+def test_results_show_their_pictures(site: Path) -> None:
+    for page in (ROOT / "results").glob("*/README.md"):
+        pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
+        there = site / page.relative_to(ROOT).parent / "index.html"
+        assert set(pictures) <= set(Links(there).loaded)
+        assert all((there.parent / picture).is_file() for picture in pictures)
+
+
+def test_reference_names_what_is_public(site: Path) -> None:
+    text = "".join(page.read_text(encoding="utf-8") for page in (site / "api").glob("*.html"))
+    for name in (
+        "MemoryPPO",
+        "MemoryA2C",
+        "Memory",
+        "CorridorEnv",
+        "PortalVectorEnv",
+        "Evaluation",
+        "RunConfig",
+    ):
+        assert re.search(rf'id="memspan\.[\w.]*\.{name}"', text), name
+    assert "n_steps" in text
+    assert "Longest corridor" in text or "longest corridor" in text
