@@ -279,13 +279,15 @@ def test_failed_write_leaves_the_old_file(
     save_checkpoint(learnt, TINY, path)
     before = path.read_bytes()
 
-    def full(tensors: Any, name: str, metadata: Any) -> None:
-        Path(name).write_bytes(b"half")
+    def full(self: Path, data: bytes) -> None:
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError("disk full")
 
-    monkeypatch.setattr("memspan.runs.checkpoint.save_file", full)
-    with pytest.raises(OSError, match="disk full"):
-        save_checkpoint(learnt, TINY, path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(OSError, match="disk full"):
+            save_checkpoint(learnt, TINY, path)
     assert path.read_bytes() == before
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
 
@@ -321,7 +323,8 @@ def test_checkpoint_from_before_a_setting(learnt: Any, tmp_path: Path) -> None:
             metadata = file.metadata()
         config = json.loads(metadata["config"])
         del config["memory_kwargs"][setting]
-        save_file(tensors, path, metadata | {"config": json.dumps(config)})
+        metadata["config"] = json.dumps(config)
+        save_file(tensors, path, metadata | {"sha256": digest(tensors, metadata)})
 
     save_without("copy_at_first")
     assert load_checkpoint(make_model(TINY), TINY, path).timesteps == learnt.num_timesteps
