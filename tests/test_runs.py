@@ -30,6 +30,7 @@ from memspan.runs import (
     spread_seed,
 )
 from memspan.runs.callbacks import Score
+from memspan.runs.checkpoint import digest
 from memspan.runs.checks import check_config
 from memspan.runs.config import FIELDS
 from memspan.runs.environments import environment_settings, environment_spec
