@@ -30,7 +30,7 @@ from memspan.runs import (
     spread_seed,
 )
 from memspan.runs.callbacks import Score
-from memspan.runs.checkpoint import FORMATS
+from memspan.runs.checkpoint import digest
 from memspan.runs.checks import check_config
 from memspan.runs.config import FIELDS
 from memspan.runs.environments import environment_settings, environment_spec
@@ -280,10 +280,9 @@ def test_failed_write_leaves_the_old_file(
     save_checkpoint(learnt, TINY, path)
     before = path.read_bytes()
 
-    write_bytes = Path.write_bytes
-
-    def full(path: Path, data: bytes) -> int:
-        write_bytes(path, data[: len(data) // 2])
+    def full(self: Path, data: bytes) -> None:
+        with open(self, "wb") as file:
+            file.write(data[: len(data) // 2])
         raise OSError("disk full")
 
     with monkeypatch.context() as patch:
@@ -325,8 +324,8 @@ def test_checkpoint_from_before_a_setting(learnt: Any, tmp_path: Path) -> None:
             metadata = file.metadata()
         config = json.loads(metadata["config"])
         del config["memory_kwargs"][setting]
-        old = {"format": FORMATS[1], "config": json.dumps(config)}  # which had no hash
-        save_file(tensors, path, metadata | old)
+        metadata["config"] = json.dumps(config)
+        save_file(tensors, path, metadata | {"sha256": digest(tensors, metadata)})
 
     save_without("copy_at_first")
     assert load_checkpoint(make_model(TINY), TINY, path).timesteps == learnt.num_timesteps
