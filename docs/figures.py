@@ -2,8 +2,8 @@
 
     python docs/figures.py          # writes docs/images/masks.svg, and masks-NAME.svg for each memory
 
-A memory of slots is asked, step by step, what it holds (`Memory.remembered`). A memory with one state of constant
-size keeps no steps apart; there, each input is hidden in turn, and how much that changes what comes out later
+A memory of slots is asked, step by step, what it holds (`Memory.remembered`). A memory with one state of
+fixed size keeps no steps apart; there, each input is hidden in turn, and how much that changes what comes out later
 is drawn.
 """
 
@@ -95,7 +95,10 @@ def reads(name: str) -> Matrix:
     for now in range(STEPS):
         state = memory.step(x[now], state, torch.tensor([now == 0])).state
         (layer,) = memory.remembered(state)
-        slots = {now - int(age): float(strength) for age, strength in zip(layer.age[0], layer.strength[0])}
+        slots = {
+            now - int(age): float(strength)
+            for age, strength in zip(layer.age[0], layer.strength[0], strict=False)
+        }
         slots = {step: strength for step, strength in slots.items() if step < now and strength > 0}
         older = -1
         for step, strength in sorted(slots.items()):
