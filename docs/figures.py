@@ -2,9 +2,9 @@
 
     python docs/figures.py          # writes docs/images/masks.svg, and masks-NAME.svg for each memory
 
-A memory of slots is asked, step by step, what it holds (`Memory.remembered`). A memory with one state of
-fixed size keeps no steps apart; there, each input is hidden in turn, and how much that changes what comes out later
-is drawn.
+A memory of slots is asked, step by step, what it holds (`Memory.remembered`). A memory with one
+state of fixed size keeps no steps apart; there, each input is hidden in turn, and how much that
+changes what comes out later is drawn.
 """
 
 from __future__ import annotations
