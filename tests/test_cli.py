@@ -61,6 +61,7 @@ def test_unknown_command_names_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["--env", "memspan/Coridor-v0"], ["env='memspan/Coridor-v0'", "memspan/Corridor-v0"]),
         (["--env=nowhere:X-v0"], ["env='nowhere:X-v0'", "cannot be imported"]),
         (["--memory", "expire"], ["memory='expire'", "expire-span", "transformer-xl"]),
+        (["--memory", "averages.py"], ["memory='averages.py'", "averages:MyMemory"]),
         (["--memory.ramp", "0"], ["ramp=0", "at least 1"]),
         (["--memory.ramp=-3"], ["ramp=-3", "at least 1"]),
         (["--memory.n-heads", "5"], ["n_heads=5", "64"]),

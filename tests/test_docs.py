@@ -1,8 +1,10 @@
 """The documentation: its code runs, and its site is whole and needs no network."""
 
 import contextlib
+import functools
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -11,9 +13,11 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import gymnasium as gym
+import numpy as np
 import pytest
 
 from memspan import cli
+from memspan.memory import MEMORIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
@@ -157,6 +161,21 @@ def test_shell(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 pytest.fail(f"{page.name}: what is {words}?")
 
 
+def test_pictures_of_masks_come_from_the_memories() -> None:
+    figures = runpy.run_path(str(ROOT / "docs" / "figures.py"))
+    assert set(figures["SETTINGS"]) == set(MEMORIES) - {"none"}
+    assert {f"masks-{name}.svg" for name in figures["SETTINGS"]} <= {
+        one.name for one in (ROOT / "docs" / "images").iterdir()
+    }
+    window = figures["reads"]("transformer-xl")
+    distance = np.subtract.outer(np.arange(len(window)), np.arange(len(window)))
+    assert (window == ((distance >= 1) & (distance <= 12))).all()
+    expiring = figures["reads"]("expire-span")
+    assert expiring[-1, list(figures["MARKED"])].tolist() == [1, 1]
+    assert expiring.sum() < 0.5 * (distance >= 1).sum()
+    assert (figures["is_left"]("lstm")[-1, :-1] > 0).all()
+
+
 class Links(HTMLParser):
     """What a page loads, what it links to, and the places in it that can be linked to."""
 
@@ -178,6 +197,9 @@ class Links(HTMLParser):
             self.loaded.append(values["src"])
 
 
+links_of = functools.cache(Links)
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
@@ -192,7 +214,7 @@ def test_site_needs_no_network(site: Path) -> None:
     pages = list(site.rglob("*.html"))
     assert len(pages) > len(PAGES)
     for page in pages:
-        outside = [one for one in Links(page).loaded if re.match(r"(https?:)?//", one)]
+        outside = [one for one in links_of(page).loaded if re.match(r"(https?:)?//", one)]
         assert not outside, page
     for style in (site / "assets").rglob("*.css"):
         text = style.read_text(encoding="utf-8")
@@ -201,7 +223,7 @@ def test_site_needs_no_network(site: Path) -> None:
 
 def test_everything_that_pages_load_or_link_to_is_there(site: Path) -> None:
     for page in site.rglob("*.html"):
-        found = Links(page)
+        found = links_of(page)
         for target in [*found.loaded, *found.linked]:
             path, _, anchor = target.partition("#")
             if ":" in path or page.name == "404.html":
@@ -209,14 +231,14 @@ def test_everything_that_pages_load_or_link_to_is_there(site: Path) -> None:
             there = page if not path else (page.parent / path).resolve()
             assert there.is_file(), (page, target)
             if anchor and there.suffix == ".html" and not anchor.startswith("__"):
-                assert anchor in Links(there).anchors, (page, target)
+                assert anchor in links_of(there).anchors, (page, target)
 
 
 def test_results_show_their_pictures(site: Path) -> None:
     for page in (ROOT / "results").glob("*/README.md"):
         pictures = re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text(encoding="utf-8"))
         there = site / page.relative_to(ROOT).parent / "index.html"
-        assert set(pictures) <= set(Links(there).loaded)
+        assert set(pictures) <= set(links_of(there).loaded)
         assert all((there.parent / picture).is_file() for picture in pictures)
 
 

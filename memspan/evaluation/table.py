@@ -28,19 +28,24 @@ def _task_table(runs: list[Evaluation]) -> Table:
     )
     tells_success = all(run.success_rate is not None for run in runs)
     table.add_column("memory", overflow="fold")
-    table.add_column("settings", overflow="fold", max_width=20)
+    labelled = any(
+        group.label for group in groups
+    )  # or else the column would be empty, and the table too wide
+    if labelled:
+        table.add_column("settings", overflow="fold", max_width=20)
     for name in (
         *("seed", "success" if tells_success else "return", "95 % CI"),
         *("effective", "peak", "capacity", "KiB/row", "length"),
     ):
         table.add_column(name, justify="right", no_wrap=True)
     for group in groups:
+        label = [Text(group.label)] if labelled else []
         for i, run in enumerate(group.runs):
             told = [str(run.seed), f"{score(run):.3f}", *_numbers([run], interval(run))]
-            table.add_row(Text("" if i else group.memory), Text(group.label), *told)
+            table.add_row(Text("" if i else group.memory), *label, *told)
         if len(group.runs) > 1:
             mean = ["mean", f"{group.mean_score:.3f}", *_means(group)]
-            table.add_row("", "", *mean, style="bold")
+            table.add_row("", *[""] * len(label), *mean, style="bold")
     return table
 
 

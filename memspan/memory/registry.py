@@ -49,6 +49,8 @@ def memory_class(name: str) -> type[Memory]:
         if isinstance(found, type) and issubclass(found, Memory):
             return found
         raise ValueError(f"memory={name!r}: must be a subclass of memspan.memory.Memory")
+    if name.endswith(".py"):
+        raise ValueError(f"memory={name!r}: must be module:Class, like {name.removesuffix('.py')}:MyMemory")
     raise ValueError(
         f"memory={name!r}: unknown; must be one of {', '.join(sorted(MEMORIES))}, or module:Class"
     )
