@@ -13,7 +13,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Its notice about other tools would hide warnings.
+# Its notice about other tools would hide warnings; so would --quiet, and --strict then knows of none.
 DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
@@ -65,10 +65,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(DOCS) build --strict --quiet --site-dir build/site
+	$(DOCS) build --strict --site-dir build/site
 
 docs: $(INSTALLED)
-	$(DOCS) build --strict --quiet
+	$(DOCS) build --strict
 	@echo "The site: site/index.html; with its search: python3 -m http.server -d site"
 
 format: $(INSTALLED)

@@ -28,9 +28,8 @@ def _task_table(runs: list[Evaluation]) -> Table:
     )
     tells_success = all(run.success_rate is not None for run in runs)
     table.add_column("memory", overflow="fold")
-    labelled = any(
-        group.label for group in groups
-    )  # or else the column would be empty, and the table too wide
+    # An empty column would only make the table wider.
+    labelled = any(group.label for group in groups)
     if labelled:
         table.add_column("settings", overflow="fold", max_width=20)
     for name in (
