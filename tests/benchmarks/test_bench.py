@@ -74,8 +74,8 @@ def test_what_is_kept_is_the_cue_and_the_ramp(forgetting):
     model = forgetting.expire_span(reach=100, n_envs=3, n_steps=8, corridor=200)
     forgetting.fill(model, 90, lambda _: None, block=16)
     kept = forgetting.slots_kept(model)
-    # The cue, and what the next step can still read of the ramp.
-    assert kept == [forgetting.RAMP, forgetting.RAMP]
+    # The cue, and what the next step can still read: of the ramp, or one more where a span is just above 0.
+    assert all(n in (forgetting.RAMP, forgetting.RAMP + 1) for n in kept)
     ages = model.policy.memory.remembered(model._memory_state)[0].age
     assert (ages == 89).sum(1).tolist() == [1, 1, 1]  # the first step's
 
