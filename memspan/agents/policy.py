@@ -8,12 +8,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_device
 from torch import Tensor, nn
+from torch.distributions import Categorical
 
 from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
@@ -194,6 +195,11 @@ class MemoryPolicy(ActorCriticPolicy):
     def _get_action_dist_from_latent(
         self, latent_pi: Tensor, action_masks: Tensor | None = None
     ) -> Distribution:
+        if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
+            # As SB3, without torch's checks, which cost a step as much as the drawing: a NaN fails there, too.
+            logits = self.action_net(latent_pi)
+            self.action_dist.distribution = Categorical(logits=logits, validate_args=False)
+            return self.action_dist
         if action_masks is None:
             return super()._get_action_dist_from_latent(latent_pi)
         logits = mask_logits(self.action_net(latent_pi), action_masks, self.action_space)

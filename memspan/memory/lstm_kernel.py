@@ -5,13 +5,15 @@ A step of a few rows is less work than it takes to call torch for it. Arrays are
 places are `now:now + n` and, at the step before, `before:before + n`.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from memspan.memory.fast_exp import F32, sigmoid32, tanh32
+from memspan.memory.fast_exp import F32, sigmoid, tanh
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp"})
@@ -35,16 +37,16 @@ def step_forward(
         i_f, g, o = gate[: 2 * units], gate[2 * units : 3 * units], gate[3 * units :]
         cell, cell_before, hidden = cells[now + row], cells_before[before + row], hiddens[now + row]
         for j in range(i_f.size):
-            i_f[j] = sigmoid32(i_f[j])
+            i_f[j] = sigmoid(i_f[j])
         for j in range(g.size):
-            g[j] = tanh32(g[j])
+            g[j] = tanh(g[j])
         for j in range(o.size):
-            o[j] = sigmoid32(o[j])
+            o[j] = sigmoid(o[j])
         i, f = i_f[:units], i_f[units:]
         for j in range(cell.size):
             cell[j] = f[j] * cell_before[j] + i[j] * g[j]
         for j in range(hidden.size):
-            hidden[j] = tanh32(cell[j])
+            hidden[j] = tanh(cell[j])
         for j in range(hidden.size):
             hidden[j] *= o[j]
 
@@ -86,7 +88,7 @@ def step_backward(
         cell, cell_before = cells[now + row], cells_before[before + row]
         grad_hidden, later_h, later_c = grad_hiddens[now + row], grad_h[row], grad_c[row]
         for j in range(grad_o.size):
-            grad_o[j] = tanh32(cell[j])
+            grad_o[j] = tanh(cell[j])
         for j in range(units):
             tanh_c = grad_o[j]
             d_h = grad_hidden[j] + later_h[j]

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from memspan.memory.packing import steps_before
+from memspan.memory.step_attention import has_kernels
 
 
 class _PackedLSTM(torch.autograd.Function):
@@ -105,7 +106,7 @@ def packed_lstm(
         Hidden and (without gradient) cell vectors after each step, both (packed steps, units).
     """
     function: type[torch.autograd.Function] = _PackedLSTM
-    if from_input.device.type == "cpu" and from_input.dtype == torch.float32:
+    if has_kernels(from_input):
         from memspan.memory.packed_lstm_cpu import PackedLSTMOnCPU  # numba, where it is needed
 
         function = PackedLSTMOnCPU

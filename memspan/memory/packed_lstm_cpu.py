@@ -1,4 +1,4 @@
-"""`packed_lstm` on a CPU in single precision: torch for matrix products, one kernel for all between them."""
+"""`packed_lstm` on a CPU: torch for matrix products, one kernel for all between them."""
 
 from __future__ import annotations
 

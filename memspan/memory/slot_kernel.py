@@ -5,14 +5,15 @@ Here a row costs what its used slots cost. H heads, D width, E = 2 * frequencies
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from memspan.memory.fast_exp import F32, exp32
+from memspan.memory.fast_exp import F32, exp
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Longs = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 
@@ -63,11 +64,11 @@ def store_rest(hidden: Floats, age: Longs, new: Floats, first: int) -> None:
                 break
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
+@njit(error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
 def weigh(scores: Floats, top: np.float32) -> None:
     """Softmax of scores, in place; `top` is the largest."""
     for k in range(scores.size):
-        scores[k] = exp32(scores[k] - top)
+        scores[k] = exp(scores[k] - top)
     total = F32(0)
     for k in range(scores.size):
         total += scores[k]
@@ -75,7 +76,7 @@ def weigh(scores: Floats, top: np.float32) -> None:
         scores[k] /= total
 
 
-@njit(inline="always", error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
+@njit(error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
 def add_up(
     out: Floats, out_code: Floats, weights: Floats, live: Longs, slots: Floats, place: Longs, code: Floats
 ) -> None:
@@ -106,15 +107,15 @@ def mask_by_span(age: Longs, span: Floats, ramp: int, bias: Floats) -> None:
     for b in range(len(age)):
         for s in range(age.shape[1]):
             if age[b, s] == FREE:
-                bias[b, 0, s] = F32(-np.inf)
+                bias[b, 0, s] = -np.inf
             elif age[b, s] == 0:
-                bias[b, 0, s] = F32(0)
+                bias[b, 0, s] = 0.0
             else:
-                left = F32(1) + ((span[0, 0] if one else span[b, s]) - F32(age[b, s])) / F32(ramp)
-                # A NaN stays, to be seen.
-                bias[b, 0, s] = (
-                    F32(0) if left >= F32(1) else (F32(-np.inf) if left <= F32(0) else math.log(left))
-                )
+                left = 1.0 + ((span[0, 0] if one else span[b, s]) - age[b, s]) / ramp
+                if left <= 0.0:
+                    bias[b, 0, s] = -np.inf
+                else:  # a NaN stays, to be seen
+                    bias[b, 0, s] = 0.0 if left >= 1.0 else math.log(left)
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
@@ -142,7 +143,7 @@ def read(
     """
     n_heads, n_slots = query.shape[0], slots.shape[1]
     live = np.empty(n_slots, np.int64)
-    scores = np.empty((2, n_slots), np.float32)
+    scores = np.empty((2, n_slots), slots.dtype)
     for b in range(len(slots)):
         # Two heads at a time share what is loaded of a slot; an odd last one goes twice, and is written once.
         for h in range(0, n_heads, 2):

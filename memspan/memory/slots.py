@@ -26,8 +26,8 @@ from memspan.memory.step_attention import bias_by_span, has_kernels, on_cpu_with
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
 Remembering = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
-GROWTH = 16
-"""Slots by which a full cache grows."""
+GROWTH = 8
+"""A full cache grows by an eighth of its slots, and by at least one."""
 
 
 class SlotTransformer(Memory):
@@ -250,7 +250,7 @@ class SlotTransformer(Memory):
 
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Adds free slots to every row."""
-        more = (len(age), GROWTH)
+        more = (len(age), 1 + age.shape[1] // GROWTH)
         return (
             torch.cat([hidden, hidden.new_zeros(*more, hidden.shape[-1])], dim=1),
             torch.cat([age, age.new_full(more, FREE)], dim=1),

@@ -13,23 +13,24 @@ A memory that has expired is dropped from the list, for good, and so is everythi
 """
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from memspan.memory.fast_exp import F32, exp32
+from memspan.memory.fast_exp import F32, exp
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
 Longs = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.int32]
 Bools = npt.NDArray[np.bool_]
 
 
-@njit(inline="always", error_model="numpy")
-def mask(span: np.float32, distance: int, ramp: int) -> np.float32:
+@njit(error_model="numpy")
+def mask(span: float, distance: int, ramp: int) -> float:
     """1 within the span, falling to 0 over the ramp."""
-    return F32(1) + (span - F32(distance)) / F32(ramp)
+    return 1.0 + (span - distance) / ramp  # double precision: distances may be large
 
 
 @njit(cache=True, error_model="numpy")
@@ -64,7 +65,7 @@ def list_readable(
             left = 0
             for k in range(n):
                 key = live[k]
-                if not mask(span[key], t - birth[key], ramp) <= F32(0):  # a NaN stays, to be seen
+                if not mask(span[key], t - birth[key], ramp) <= 0.0:  # a NaN stays, to be seen
                     live[left] = key
                     left += 1
             n = left
@@ -113,8 +114,8 @@ def attend(  # noqa: PLR0912  # the loops of one pass
             key = keys[entry]
             remaining = mask(span[key], t - birth[key], ramp)
             shift = F32(0)
-            if not remaining >= F32(1):
-                shift = F32(math.log(remaining))
+            if not remaining >= 1.0:
+                shift = math.log(remaining)
             for h in range(n_heads):
                 query, one = q[i, h], k[key, h]
                 score = F32(0)
@@ -127,7 +128,7 @@ def attend(  # noqa: PLR0912  # the loops of one pass
             for j in range(row.size):
                 top = max(top, row[j])
             for j in range(row.size):
-                row[j] = exp32(row[j] - top)
+                row[j] = exp(row[j] - top)
             total = F32(0)
             for j in range(row.size):
                 total += row[j]
@@ -165,7 +166,7 @@ def attend_backward(  # noqa: PLR0912
     longest = 0
     for i in range(len(q)):
         longest = max(longest, firsts[i + 1] - firsts[i])
-    grad_scores = np.empty((n_heads, longest), np.float32)
+    grad_scores = np.empty((n_heads, longest), q.dtype)
     for i in range(len(q)):
         begin = firsts[i]
         n = firsts[i + 1] - begin
@@ -200,5 +201,5 @@ def attend_backward(  # noqa: PLR0912
                 for e in range(query.size):
                     grad_one[e] += grad * query[e]
             remaining = mask(span[key], t - birth[key], ramp)
-            if remaining < F32(1):
-                grad_span[key] += summed / (remaining * F32(ramp))
+            if remaining < 1.0:
+                grad_span[key] += summed / (remaining * ramp)

@@ -12,8 +12,8 @@ from torch import Tensor
 
 
 def has_kernels(x: Tensor) -> bool:
-    """Whether there are kernels for what `x` is: numbers of single precision on a CPU."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    """Whether there are kernels for what `x` is."""
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64)
 
 
 def on_cpu_without_graph(x: Tensor) -> bool:
