@@ -196,7 +196,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self, latent_pi: Tensor, action_masks: Tensor | None = None
     ) -> Distribution:
         if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
-            # As SB3, without torch's checks, which cost a step as much as the drawing: a NaN fails there, too.
+            # As SB3, without torch's checks, which cost as much as drawing; that finds a NaN, too.
             logits = self.action_net(latent_pi)
             self.action_dist.distribution = Categorical(logits=logits, validate_args=False)
             return self.action_dist

@@ -19,12 +19,12 @@ F32 = np.float32
 
 
 def exp(x: Any) -> Any:
-    """exp(x), within 3e-7 of it in single precision; NaN stays NaN, and single precision ends at exp(88)."""
+    """The exponential function, within 3e-7 in single precision, which ends at 1.6e38; NaN stays NaN."""
     return np.exp(x)
 
 
 def _exp32(x: Any) -> Any:
-    # exp(x) = 2 ** n * exp(r): n whole, put into the exponent's bits, and |r| <= log(2) / 2 by Taylor's series.
+    # exp(x) = 2 ** n * exp(r): n whole, put into the exponent's bits; |r| <= log(2) / 2, by Taylor's series.
     # Comparisons that are false of NaN, where min and max would lose it.
     below = F32(88) if x > F32(88) else x
     inside = F32(-87) if below < F32(-87) else below
@@ -47,11 +47,11 @@ def _exp_of(x: Any) -> Callable[[Any], Any]:
 
 @njit(error_model="numpy")
 def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x))."""
+    """The logistic function."""
     return F32(1) / (F32(1) + exp(-x))
 
 
 @njit(error_model="numpy")
 def tanh(x: Any) -> Any:
-    """tanh(x), within 3e-7 of it in single precision."""
+    """The hyperbolic tangent, within 3e-7 in single precision."""
     return F32(2) / (F32(1) + exp(F32(-2) * x)) - F32(1)
