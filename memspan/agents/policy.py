@@ -20,6 +20,7 @@ from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
 from memspan.agents.masks import as_masks, mask_logits
+from memspan.agents.precision import use_precision
 from memspan.agents.saved import Saved, check_memory_settings, write_saved
 from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
 
@@ -67,6 +68,8 @@ class MemoryPolicy(ActorCriticPolicy):
             actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
             chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
+        precision: "float32", or "bfloat16" for the matrix products of linear layers between observations and
+            the last ones of actor and critic, see `memspan.agents.precision`.
         auxiliary_tasks: what to learn beside acting, see `memspan.agents.auxiliary`; the agent's coefficients
             set it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
@@ -84,6 +87,7 @@ class MemoryPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
+        precision: str = "float32",
         auxiliary_tasks: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -103,6 +107,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width
         self.first_preference = first_preference
+        self.precision = precision
         self.auxiliary_tasks = list(auxiliary_tasks)
         super().__init__(
             observation_space,
@@ -122,6 +127,8 @@ class MemoryPolicy(ActorCriticPolicy):
             assert isinstance(self.action_net, nn.Linear)
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
+        for part in (self.features_extractor, self.embed, self.memory, self.mlp_extractor):
+            use_precision(part, self.precision)
         self.auxiliary = AuxiliaryTasks(
             self.auxiliary_tasks, self.width, self.observation_space, self.action_space
         )
@@ -140,6 +147,7 @@ class MemoryPolicy(ActorCriticPolicy):
             memory_kwargs=self.memory_kwargs,
             width=self.width,
             first_preference=self.first_preference,
+            precision=self.precision,
             auxiliary_tasks=self.auxiliary_tasks,
         )
         return data

@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from memspan.agents.precision import PRECISIONS
 from memspan.agents.saved import check_memory_settings
 from memspan.memory import make_config, make_memory, state_bytes
 from memspan.runs.build import make_env
@@ -144,6 +145,7 @@ _RULES: dict[str, Rule] = {
         ("total_timesteps", "checkpoint_every"),
         (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1"),
     ),
+    "precision": (lambda value: value in PRECISIONS, "'float32' or 'bfloat16'"),
     "on_nan": (lambda value: value in ("stop", "skip"), "'stop' or 'skip'"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),

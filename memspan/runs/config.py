@@ -34,6 +34,8 @@ class RunConfig:
     """How to learn from rollouts."""
     observe_previous: bool = False
     """Show the agent its previous action and reward, too."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products; bfloat16 pays where the processor has instructions for it (AMX, tensor cores)."""
     width: int = 64
     """D, width of the memory."""
     first_preference: float = 0.01
