@@ -1,6 +1,6 @@
-"""Matrix products in bfloat16, all else in single precision: for processors that multiply those much faster.
+"""Matrix products in bfloat16, all else in single precision, for processors that multiply those much faster.
 
-Weights, gradients and the optimizer stay in single precision; a layer rounds its inputs and weights to bfloat16
+Weights, gradients and the optimizer stay in single precision; a layer rounds inputs and weights to bfloat16
 (8 bits of mantissa) for the product alone. Attention scores, gates and what is remembered are not rounded.
 """
 
