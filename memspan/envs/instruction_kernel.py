@@ -8,8 +8,8 @@ Letters: N environments, I instructions of an episode, W words of a sentence, Y 
 - sentences (N, W) int64: what is heard now.
 - limits (12,) int64: the places below.
 - templates (Y, W) int64: words, 0 where a slot is.
-- slots (Y, 4, 3) int64: of each of `SLOTS` its place in a template, its first word, and 1. Where a template has no such
-  slot, the place and the word are some that it has anyway, and 0: so there is nothing to decide.
+- slots (Y, 4, 3) int64: of each of `SLOTS` its place in a template, its first word, and 1. Where a template
+  has no such slot, a place and the word that is there anyway, and 0: so there is nothing to decide.
 - kinds (6, 2) int64: a kind's first template and how many it has.
 - pay (6,) float64: what the right action at a sentence of a kind pays.
 """

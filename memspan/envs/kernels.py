@@ -116,7 +116,9 @@ def _copy_bytes(_: Any, views: Any, place: Any, out: Any, i: Any, n: Any) -> Any
         first = context.get_constant(types.intp, 0)
         indices = [*cgutils.unpack_tuple(builder, args[1]), first], [args[3], first]
         source, target = (
-            cgutils.get_item_pointer(context, builder, kind, context.make_array(kind)(context, builder, array), at)
+            cgutils.get_item_pointer(
+                context, builder, kind, context.make_array(kind)(context, builder, array), at
+            )
             for kind, array, at in zip(signature.args[:3:2], args[:3:2], indices, strict=True)
         )
         cgutils.raw_memcpy(builder, target, source, args[4], 1)
@@ -129,8 +131,8 @@ def _copy_bytes(_: Any, views: Any, place: Any, out: Any, i: Any, n: Any) -> Any
 def copy_view(views: U8, place: tuple[int, ...], out: U8, i: int) -> None:
     """Copies views[place] (P,) to out[i] (P,).
 
-    Of 3 x 3 cells, the default, the number of bytes is known to the compiler, which makes two moves of them; a
-    loop over them costs more than everything else in a step.
+    Of 3 x 3 cells, the default, the number of bytes is known to the compiler, which makes two moves of them.
+    A loop over them costs more than everything else in a step.
     """
     if out.shape[1] == 27:
         _copy_bytes(views, place, out, i, 27)

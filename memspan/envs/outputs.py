@@ -37,9 +37,11 @@ class Outputs:
     ) -> None:
         self._arguments = obs_shape, obs_dtype, info_names
         self._divide(obs_shape, np.dtype(obs_dtype), info_names)
-        self._references = self._count_references()
+        self._references = sum(map(getrefcount, self._arrays))
 
-    def _divide(self, obs_shape: tuple[int, ...], obs_dtype: np.dtype[Any], info_names: Sequence[str]) -> None:
+    def _divide(
+        self, obs_shape: tuple[int, ...], obs_dtype: np.dtype[Any], info_names: Sequence[str]
+    ) -> None:
         num_envs, n_told = obs_shape[0], len(info_names)
         row_bytes = int(np.prod(obs_shape[1:])) * obs_dtype.itemsize
         self.block = np.zeros(num_envs * (8 + 8 * n_told + 2 * row_bytes + kernels.N_FLAGS), np.uint8)
@@ -48,7 +50,9 @@ class Outputs:
         self.obs: npt.NDArray[Any] = obs.view(obs_dtype).reshape(obs_shape)
         self.final_obs: npt.NDArray[Any] = final_obs.view(obs_dtype).reshape(obs_shape)
         self.terminated, self.truncated, success, self.done = flags
-        self.infos: dict[str, npt.NDArray[Any]] = dict(zip(("success", *info_names), (success, *told), strict=True))
+        self.infos: dict[str, npt.NDArray[Any]] = dict(
+            zip(("success", *info_names), (success, *told), strict=True)
+        )
         # What is handed out; what is a part of a part refers to the block.
         self._arrays = (
             *(self.block, self.obs, self.final_obs, self.rewards),
@@ -58,12 +62,9 @@ class Outputs:
         everywhere.flags.writeable = False
         self.infos |= {f"_{name}": everywhere for name in self.infos}
 
-    def _count_references(self) -> int:
-        return sum(map(getrefcount, self._arrays))
-
     def held(self) -> bool:
         """Whether anything but this object refers to an array, or to a part of one."""
-        return self._count_references() != self._references
+        return sum(map(getrefcount, self._arrays)) != self._references
 
     def __reduce__(self) -> Any:
         # A copy of an engine has outputs of its own: copied arrays would not be parts of one block.

@@ -126,7 +126,8 @@ def step(actions: I64, state: I64, limits: I64, views: U8, out: U8) -> int:
         limits: see the module.
         views: see the module.
         out: see `kernels.split`. `told` is the rooms reached. `obs` is what is to be seen now, the next
-            episode's first view where one has ended. `final_obs` is written only where one has: its last view.
+            episode's first view where one has ended. `final_obs` is written only where one has: its last
+            view.
 
     Returns:
         The number of episodes that ended, or `INVALID` if an action is outside 0..3; then nothing was

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy import ndarray
 
 from memspan.envs import kernels
 from memspan.envs.outputs import Outputs
@@ -24,7 +25,7 @@ from memspan.envs.vector_arguments import (
 
 STREAMS = "random_streams"
 """The field of a snapshot that a state does not have."""
-INT64 = np.dtype(np.int64)
+INT64, STRIDES = np.dtype(np.int64), (8,)
 
 
 class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -36,8 +37,8 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
     the observations.
 
     `infos["success"]` (num_envs,) and whatever else a task tells belong to the step just taken. Arrays that
-    are returned are never written again while anything refers to them, see `Outputs`. Environment i seeded with `reset(seed=s)` plays as if alone and
-    seeded with `s + i`.
+    are returned are never written again while anything refers to them, see `Outputs`. Environment i seeded
+    with `reset(seed=s)` plays as if alone and seeded with `s + i`.
 
     Args:
         num_envs: how many.
@@ -54,11 +55,13 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         "render_modes": ["rgb_array", "ansi"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
+    never_rewrites: ClassVar[bool] = True
+    """That what a step returned stays as it is while anything refers to it; adapters may rely on it."""
     info_names: ClassVar[tuple[str, ...]] = ()
     """Names of what `infos` holds besides `success`: integers, one per environment."""
     _kernel: Callable[..., int]
-    """Steps all environments: given the actions (N,) int64, `_world` and the block of an `Outputs`, it returns how many
-    episodes have ended, or `kernels.INVALID`."""
+    """Steps all environments: given the actions (N,) int64, `_world` and the block of an `Outputs`, it
+    returns how many episodes have ended, or `kernels.INVALID`."""
     _world: tuple[npt.NDArray[Any], ...]
     """All that the kernel reads and changes, `_state` among it."""
 
@@ -212,10 +215,10 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         # `_read_actions` is right for every array; what it may skip is tested here first, because at 64
         # environments the calls around the kernel cost as much as the kernel.
         if not (
-            type(actions) is np.ndarray
+            type(actions) is ndarray
             and actions.dtype is INT64
             and actions.shape == self._shape
-            and actions.strides == (8,)
+            and actions.strides == STRIDES
         ):
             actions = self._read_actions(actions)
         out = self._spare if not self._spare.held() else self._make_outputs()
