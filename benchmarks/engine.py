@@ -65,6 +65,12 @@ def make_engine(task: str, num_envs: int) -> Any:
     return gym.make_vec(f"memspan/{task}-v0", num_envs=num_envs, vectorization_mode="vector_entry_point")
 
 
+def oracle(engine: Any) -> npt.NDArray[np.int64]:
+    """What is called for in Instruction."""
+    actions: npt.NDArray[np.int64] = engine.get_state()["required_action"]
+    return actions
+
+
 def draw_actions(engine: Any, right: bool) -> list[npt.NDArray[np.int64]]:
     """Actions of a piece from `reset(seed=0)`: random ones, or what Instruction calls for."""
     steps = max(16, 8192 // engine.num_envs)
@@ -74,7 +80,7 @@ def draw_actions(engine: Any, right: bool) -> list[npt.NDArray[np.int64]]:
     engine.reset(seed=0)
     actions = []
     for _ in range(steps):
-        actions.append(engine.get_state()["required_action"])
+        actions.append(oracle(engine))
         engine.step(actions[-1])
     return actions
 
