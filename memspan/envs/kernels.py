@@ -108,20 +108,21 @@ def split(block: U8, num_envs: int, n_told: int, row_bytes: int) -> tuple[F64, I
     )
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def _copy_bytes(_: Any, views: Any, place: Any, out: Any, i: Any, n: Any) -> Any:
     """views[place] to out[i], n bytes; slices would cost more than the copy."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first = context.get_constant(types.intp, 0)
-        indices = [*cgutils.unpack_tuple(builder, args[1]), first], [args[3], first]
+        at_view = cgutils.unpack_tuple(builder, args[1])  # type: ignore[no-untyped-call]
+        indices = [*at_view, first], [args[3], first]
         source, target = (
-            cgutils.get_item_pointer(
+            cgutils.get_item_pointer(  # type: ignore[no-untyped-call]
                 context, builder, kind, context.make_array(kind)(context, builder, array), at
             )
             for kind, array, at in zip(signature.args[:3:2], args[:3:2], indices, strict=True)
         )
-        cgutils.raw_memcpy(builder, target, source, args[4], 1)
+        cgutils.raw_memcpy(builder, target, source, args[4], 1)  # type: ignore[no-untyped-call]
         return context.get_dummy_value()
 
     return types.void(views, place, out, types.intp, types.intp), generate
@@ -135,6 +136,6 @@ def copy_view(views: U8, place: tuple[int, ...], out: U8, i: int) -> None:
     A loop over them costs more than everything else in a step.
     """
     if out.shape[1] == 27:
-        _copy_bytes(views, place, out, i, 27)
+        _copy_bytes(views, place, out, i, 27)  # type: ignore[call-arg]
     else:
-        _copy_bytes(views, place, out, i, out.shape[1])
+        _copy_bytes(views, place, out, i, out.shape[1])  # type: ignore[call-arg]
