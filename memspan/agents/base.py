@@ -28,6 +28,7 @@ from memspan.agents.faults import BadNumbersError, bad_rollout, bad_update, make
 from memspan.agents.features import is_symbolic
 from memspan.agents.masks import check_masked, get_action_masks
 from memspan.agents.policy import Acted, Evaluated, MemoryPolicy
+from memspan.agents.row_infos import RowInfos
 from memspan.agents.saved_agent import SavedAgent
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
@@ -283,6 +284,9 @@ class MemoryAlgorithm(SavedAgent):
         for row in np.flatnonzero(dones) if dones is not None else ():
             if "success" in infos[row]:
                 infos[row].setdefault("is_success", bool(infos[row]["success"]))
+        if isinstance(infos, RowInfos) and dones is not None:
+            # SB3 looks into every info for ends of episodes; these have none elsewhere.
+            infos, dones = [infos[row] for row in np.flatnonzero(dones)], dones[dones]
         super()._update_info_buffer(infos, dones)
 
     def _bootstrap_time_limits(
