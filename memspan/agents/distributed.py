@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from memspan.agents.faults import BadNumbersError, EnvironmentFaultError
 from memspan.memory.spread import averaging
 
-TIMEOUT = 600.0
+TIMEOUT, LONGEST_TIMEOUT = 600.0, 1e8
 Result = TypeVar("Result")
 
 
@@ -121,8 +121,12 @@ class Processes:
             yield
         except BaseException as error:
             if not self.stopped_together and not isinstance(error, LostProcessError):
-                with suppress(LostProcessError):
+                try:
                     self.exchange(failure=error)
+                except LostProcessError as lost:
+                    # torchrun asks to stop when a process is gone, and that is what there is to tell.
+                    if isinstance(error, KeyboardInterrupt):
+                        raise lost from None
             raise
         self.exchange()
 
@@ -224,9 +228,11 @@ def joined(device: str = "auto", timeout: float = TIMEOUT) -> Iterator[Processes
         timeout: seconds that one waits for the others.
 
     Raises:
-        ValueError: a variable is missing, or there are not enough GPUs.
+        ValueError: a variable is missing, the timeout is not allowed, or there are not enough GPUs.
         LostProcessError: not all of them have come.
     """
+    if not 0 < timeout <= LONGEST_TIMEOUT:
+        raise ValueError(f"process_timeout={timeout!r}: must be above 0 and at most {LONGEST_TIMEOUT:.0f}")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Processes()

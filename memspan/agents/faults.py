@@ -59,7 +59,7 @@ def make_finite(values: Any) -> Any:
 
 
 def bad_rollout(named: Mapping[str, np.ndarray], first: int = 0) -> list[str]:
-    """Lines that name array, step and environments, `first` on, of what is not finite in arrays (T, B)"""
+    """Lines that name array, step and environments, `first` on, of what is not finite in arrays (T, B)."""
     found = []
     for name, values in named.items():
         bad = ~np.isfinite(values)

@@ -20,6 +20,7 @@ CASES: dict[str, dict[str, Any]] = {
     "transformer-xl": {"memory": "transformer-xl", "memory_kwargs": {**SLOTS, "memory_size": 6}, **AUXILIARY},
     "expire-span": {"memory": "expire-span", "memory_kwargs": SPANS, **GIVES_UP},
     "CartPole": {"env": "CartPole-v1", "memory": "none", "clip_range_vf": 0.2},
+    "Pendulum": {"env": "Pendulum-v1", "memory": "gru", "learning_rate": 1e-3},
 }
 
 
@@ -40,7 +41,6 @@ def learn(case: str, path: str) -> dict[str, Any]:
             n_steps=N_STEPS,
             n_minibatches=4,  # of two rows: often a process has none of them
             n_epochs=2,
-            learning_rate=0.05,
             seed=3,
             # Adam would make steps of gradients that are 0 but for rounding.
             policy_kwargs={
@@ -49,7 +49,7 @@ def learn(case: str, path: str) -> dict[str, Any]:
                 "optimizer_kwargs": {"momentum": 0.9},
             },
             device="cpu",
-            **settings,
+            **{"learning_rate": 0.05, **settings},
         )
         before = {name: value.clone() for name, value in model.policy.state_dict().items()}
         if processes.size > 1:

@@ -20,6 +20,13 @@ KWARGS: dict[str, dict[str, Any]] = {
 }
 
 
+WAITS = {"none": 2, "lstm": 2, "transformer-xl": 5, "expire-span": 5}
+"""Values that the CPU waits for in a step: torch's checks of probabilities, and a memory's own."""
+N_ARRAYS = 8
+PER_BLOCK = {"none": 1, "lstm": 1, "transformer-xl": 1, "expire-span": 1}
+DOWN_PER_BLOCK = {"none": 0, "lstm": 1, "transformer-xl": 0, "expire-span": 0}
+
+
 class PerStep(BaseCallback):
     """What has crossed between two steps."""
 
@@ -27,9 +34,11 @@ class PerStep(BaseCallback):
         super().__init__()
         self.counted = counted
         self.steps: list[dict[str, int]] = []
+        self.update: dict[str, int] = {}
+        """From the last step of the first rollout to the second rollout."""
 
     def _on_rollout_start(self) -> None:
-        self.counted.take()
+        self.update = self.counted.take()
 
     def _on_step(self) -> bool:
         self.steps.append(self.counted.take())
@@ -70,9 +79,9 @@ def move_agent(model: MemoryPPO) -> None:
     model.device = model.rollout_buffer.device = ELSEWHERE
 
 
-@pytest.mark.parametrize("memory", KWARGS)
-def test_what_crosses(memory: str) -> None:
-    here, there = make(memory), make(memory)
+def both(memory: str, time_limit: bool = False) -> tuple[MemoryPPO, MemoryPPO, PerStep]:
+    """Two rollouts and updates, here and elsewhere, and what crossed."""
+    here, there = make(memory, time_limit), make(memory, time_limit)
     move_agent(there)
     drawn = torch.get_rng_state()
     here.learn(2 * N_ENVS * N_STEPS)
@@ -80,9 +89,31 @@ def test_what_crosses(memory: str) -> None:
     with crossings() as counted:
         record = PerStep(counted)
         there.learn(2 * N_ENVS * N_STEPS, callback=record)
-    print(memory, record.steps[1:4])
+    return here, there, record
+
+
+@pytest.mark.parametrize("memory", KWARGS)
+def test_what_crosses(memory: str) -> None:
+    here, there, record = both(memory)
     for (name, one), (_, other) in zip(
         here.policy.state_dict().items(), there.policy.state_dict().items(), strict=True
     ):
         assert isinstance(other, Elsewhere), name
         assert torch.allclose(one, other.inner, rtol=1e-4, atol=1e-6), name
+    # Observations and the starts of episodes go up, actions come down. In the first two steps an extractor takes
+    # its first average.
+    for step in record.steps[2:N_STEPS]:
+        assert (step["up"], step["down"], step["waits"]) == (2, 1, WAITS[memory])
+    # Whole arrays go up, and of each minibatch which rows it has; for the values after the last step what is
+    # observed there. These values come down, and those of all steps.
+    n_blocks = 2 * 2
+    assert record.update["up"] == N_ARRAYS + n_blocks * PER_BLOCK[memory] + 2
+    assert record.update["down"] == 2 + n_blocks * DOWN_PER_BLOCK[memory]
+
+
+def test_values_of_episodes_cut_by_a_time_limit_come_down_together() -> None:
+    here, there, record = both("none", time_limit=True)
+    assert all(step["down"] == 1 for step in record.steps[1:N_STEPS])
+    assert record.update["down"] == 3
+    expected = torch.as_tensor(here.rollout_buffer.returns)
+    assert torch.allclose(torch.as_tensor(there.rollout_buffer.returns), expected, atol=1e-5)
