@@ -30,9 +30,11 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
-from memspan.memory.slots import Readable, SlotTransformer
+from memspan.memory.slots import SlotTransformer
+from memspan.memory.span_attention import Fading
 from memspan.memory.spread import over_all
 
 
@@ -85,7 +87,7 @@ class SpanPredictor(nn.Module):
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, slots: Tensor) -> Tensor:
-        """(B, K, D) memories -> (B, K) logits."""
+        """(..., D) memories -> (...) logits."""
         weight = self.weight / (self.variance + self.eps).sqrt()
         constant = len(weight) ** 0.5 * self.bias - weight @ self.mean
         logit: Tensor = slots @ weight + constant
@@ -122,7 +124,7 @@ class ExpireSpan(SlotTransformer):
         self.span_predictors = nn.ModuleList(SpanPredictor(width, logit) for _ in range(config.n_layers))
 
     def spans(self, layer: int, slots: Tensor) -> Tensor:
-        """Spans in steps, (B, K), of slots (B, K, D)."""
+        """Spans in steps, (...), of slots (..., D)."""
         logit: Tensor = self.span_predictors[layer](slots)
         return self.max_span * torch.sigmoid(logit * self.logit_scale)
 
@@ -138,6 +140,12 @@ class ExpireSpan(SlotTransformer):
         else:
             share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
         return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
+
+    def fading(self, layer: int, slots: Tensor) -> Fading | None:
+        if self.penalty != "new":
+            return None
+        span = self.spans(layer, slots.detach())
+        return Fading(self._shorten(span), self.ramp, {"span": span})
 
     def learn_about(self, layer: int, slots: Tensor) -> None:
         """While training, lets the predictor see a block's memories (B, T, D).

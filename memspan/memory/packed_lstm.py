@@ -104,5 +104,10 @@ def packed_lstm(
     Returns:
         Hidden and (without gradient) cell vectors after each step, both (packed steps, units).
     """
-    out: tuple[Tensor, Tensor] = _PackedLSTM.apply(from_input, weight, hidden, cell, batch_sizes)  # type: ignore[no-untyped-call]
+    function: type[torch.autograd.Function] = _PackedLSTM
+    if from_input.device.type == "cpu" and from_input.dtype == torch.float32:
+        from memspan.memory.packed_lstm_cpu import PackedLSTMOnCPU  # numba, where it is needed
+
+        function = PackedLSTMOnCPU
+    out: tuple[Tensor, Tensor] = function.apply(from_input, weight, hidden, cell, batch_sizes)  # type: ignore[no-untyped-call]
     return out

@@ -100,8 +100,8 @@ def test_what_crosses(memory: str) -> None:
     ):
         assert isinstance(other, Elsewhere), name
         assert torch.allclose(one, other.inner, rtol=1e-4, atol=1e-6), name
-    # Observations and the starts of episodes go up, actions come down. In the first two steps an extractor takes
-    # its first average.
+    # Observations and the starts of episodes go up, actions come down. In the first two steps an
+    # extractor takes its first average.
     for step in record.steps[2:N_STEPS]:
         assert (step["up"], step["down"], step["waits"]) == (2, 1, WAITS[memory])
     # Whole arrays go up, and of each minibatch which rows it has; for the values after the last step what is
