@@ -200,6 +200,8 @@ def _learn(
 
 def _failed(console: Console, error: Exception, folder: Path) -> int:
     """Says what went wrong and what there is to go on from."""
+    if isinstance(error, LostProcessError):
+        console = Console(highlight=False)  # the first process may be the one that is gone
     _print(console, f"Stopped: {' '.join(str(error).split())}")
     if error.__cause__ is not None:
         # Of several processes the one where it happened.
