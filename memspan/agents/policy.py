@@ -15,6 +15,7 @@ from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_device
 from torch import Tensor, nn
 from torch.distributions import Categorical
+from torch.nn import functional as F
 
 from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
@@ -191,14 +192,31 @@ class MemoryPolicy(ActorCriticPolicy):
         episode_start: Tensor,
         deterministic: bool = False,
         action_masks: Tensor | None = None,
+        others: tuple[int, int] = (0, 0),
     ) -> Acted:
-        """One step; takes `state` over, see `Memory.step`. `action_masks` is (B, choices) bool."""
+        """One step; takes `state` over, see `Memory.step`.
+
+        Args:
+            observations: (B, ...).
+            state: of the memory.
+            episode_start: (B,) bool.
+            deterministic: the most probable actions instead of drawn ones.
+            action_masks: (B, choices) bool.
+            others: rows of other processes before and behind these. They draw, too: all processes use up the
+                same random numbers, and each row gets those of its place among all.
+        """
         memory = self.memory.step(self.embed_observations(observations), state, episode_start)
         latent_pi, latent_vf = self.mlp_extractor(memory.features)
+        if any(others):
+            latent_pi = F.pad(latent_pi, (0, 0, *others))
+            action_masks = None if action_masks is None else F.pad(action_masks, (0, 0, *others), value=True)
         distribution = self._get_action_dist_from_latent(latent_pi, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
-        values = self.value_net(latent_vf).squeeze(-1)
-        return Acted(actions, values, distribution.log_prob(actions), memory)
+        log_probs = distribution.log_prob(actions)
+        if any(others):
+            own = slice(others[0], len(actions) - others[1])
+            actions, log_probs = actions[own], log_probs[own]
+        return Acted(actions, self.value_net(latent_vf).squeeze(-1), log_probs, memory)
 
     def _get_action_dist_from_latent(
         self, latent_pi: Tensor, action_masks: Tensor | None = None

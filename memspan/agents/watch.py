@@ -97,7 +97,9 @@ def watch_workers(env: VecEnv, timeout: float | None = None) -> None:
         setattr(owner, pipes, type(getattr(owner, pipes))(watched))
 
 
-def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int) -> VecEnvStepReturn:
+def step(
+    env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int, first: int = 0
+) -> VecEnvStepReturn:
     """One step of the environments, of which whatever goes wrong is named.
 
     Args:
@@ -105,6 +107,7 @@ def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: i
         actions: one each.
         seeds: that each was last seeded with.
         timesteps: those made before.
+        first: index by which the first environment is named.
 
     Raises:
         EnvironmentFaultError: an environment raises, hangs, ends, or breaks its space.
@@ -115,15 +118,15 @@ def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: i
         end_workers(env)
         index = _index(error)
         said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
-        raise EnvironmentFaultError(_at(index, seeds, timesteps) + said) from error
-    if problem := broken_space(env.observation_space, answer[0], env.num_envs):
+        raise EnvironmentFaultError(_at(index, seeds, timesteps, first) + said) from error
+    if problem := broken_space(env.observation_space, answer[0], env.num_envs, first):
         rows, what = problem
-        raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps) + what)
+        raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps, first) + what)
     return answer
 
 
 def broken_space(  # noqa: PLR0911  # a return for each kind of space
-    space: spaces.Space, observations: Any, num_envs: int
+    space: spaces.Space, observations: Any, num_envs: int, first: int = 0
 ) -> tuple[list[int], str] | None:
     """Which rows are not of the space, and why; None if all may be.
 
@@ -133,7 +136,7 @@ def broken_space(  # noqa: PLR0911  # a return for each kind of space
         for name, part in space.spaces.items():
             if name not in observations:
                 return [], f"observation {name!r} is missing"
-            if problem := broken_space(part, observations[name], num_envs):
+            if problem := broken_space(part, observations[name], num_envs, first):
                 return problem[0], f"observation {name!r}: {problem[1]}"
         return None
     shape = (num_envs, *(space.shape or ()))
@@ -151,7 +154,8 @@ def broken_space(  # noqa: PLR0911  # a return for each kind of space
     if not bad.any():
         return None
     rows = np.flatnonzero(bad.reshape(num_envs, -1).any(1)).tolist()
-    return rows, f"observation of {environments(rows)} is {values[rows[0]].tolist()}: must be in {space}"
+    named = environments([first + row for row in rows])
+    return rows, f"observation of {named} is {values[rows[0]].tolist()}: must be in {space}"
 
 
 def end_workers(env: VecEnv) -> None:
@@ -201,8 +205,12 @@ def _index(error: BaseException) -> int | None:
     return index
 
 
-def _at(index: int | None, seeds: list[int | None], timesteps: int) -> str:
+def _at(index: int | None, seeds: list[int | None], timesteps: int, first: int) -> str:
     """Where it happened, as the beginning of a message."""
     seed = None if index is None or index >= len(seeds) else seeds[index]
-    parts = [] if index is None else [f"environment {index}", f"seed {'unknown' if seed is None else seed}"]
+    parts = (
+        []
+        if index is None
+        else [f"environment {first + index}", f"seed {'unknown' if seed is None else seed}"]
+    )
     return ", ".join([*parts, f"after {timesteps} timesteps"]) + ": "

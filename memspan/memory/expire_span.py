@@ -35,6 +35,7 @@ from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
 from memspan.memory.slots import SlotTransformer
 from memspan.memory.span_attention import Fading
+from memspan.memory.spread import over_all
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,12 @@ class SpanPredictor(nn.Module):
     @torch.no_grad()
     def update_statistics(self, slots: Tensor) -> None:
         """Moves mean and variance towards those of memories (B, T, D)."""
+        own = slots.mean((0, 1))
+        mean = over_all(own)
+        variance = over_all(slots.var((0, 1), correction=0) + (own - mean).square())
         # New tensors: a graph may still hold the old ones.
-        self.mean = torch.lerp(slots.mean((0, 1)), self.mean, self.decay)
-        self.variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.decay)
+        self.mean = torch.lerp(mean, self.mean, self.decay)
+        self.variance = torch.lerp(variance, self.variance, self.decay)
 
 
 @register("expire-span")

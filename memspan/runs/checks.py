@@ -34,6 +34,19 @@ def check_config(config: RunConfig) -> None:
     _check_environment(config)
 
 
+def share_of_envs(config: RunConfig, n_processes: int) -> int:
+    """Environments of each process.
+
+    Raises:
+        ValueError: they cannot be divided.
+    """
+    if config.n_envs % n_processes:
+        raise ValueError(
+            f"n_envs={config.n_envs}: must be a multiple of the number of processes, {n_processes}"
+        )
+    return config.n_envs // n_processes
+
+
 def _check_device(device: str) -> None:
     """Raises ValueError unless torch can compute on `device`."""
     if device == "auto":
@@ -176,7 +189,9 @@ _RULES: dict[str, Rule] = {
         ),
         _COUNT,
     ),
-    **dict.fromkeys(("learning_rate", "first_preference", "clip_range", "max_grad_norm"), _POSITIVE),
+    **dict.fromkeys(
+        ("learning_rate", "first_preference", "clip_range", "max_grad_norm", "process_timeout"), _POSITIVE
+    ),
     **dict.fromkeys(
         (
             "final_learning_rate",
