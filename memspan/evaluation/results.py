@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import numpy as np
 import numpy.typing as npt
@@ -119,13 +119,18 @@ def read_json(path: Path, command: str) -> Iterator[dict[str, Any]]:
         command: what makes such files.
     """
     try:
-        yield json.loads(path.read_text(encoding="utf-8"))
+        yield json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
     except FileNotFoundError:
         raise ValueError(f"{path.parent}: has no {path.name}; make it with `memspan {command}`") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path}: not of this version; make it again with `memspan {command}` ({error})"
         ) from None
+
+
+def _refuse(constant: str) -> Never:
+    """NaN and Infinity, which `write_json` never writes: what computes with them fails far from here."""
+    raise ValueError(f"holds {constant}")
 
 
 def summarise(played: Episodes) -> dict[str, Any]:
