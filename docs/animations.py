@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 from PIL import Image
 
-import memspan
+import memspan  # noqa: F401  (registers the ids)
 from memspan.envs import ScriptedCorridorPolicy, ScriptedInstructionPolicy, ScriptedPortalPolicy
 
 IMAGES = Path(__file__).parent / "images"
@@ -89,7 +89,7 @@ def main() -> int:
         path = IMAGES / f"{name}.gif"
         path.unlink(missing_ok=True)
         outcomes = record(name, path)
-        print(f"{path} ({path.stat().st_size / 1024:.0f} KiB), success {outcomes}, memspan {memspan.__version__}")
+        print(f"{path}: {path.stat().st_size / 1024:.0f} KiB, success {outcomes}")
     return 0
 
 

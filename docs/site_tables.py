@@ -70,7 +70,12 @@ def cost_table(memory: str) -> str:
             ]
             rows.append(f"| {' | '.join(cells)} |")
     if not rows:
-        raise ValueError(f"cost={memory!r}: must be one of {sorted({one['memory'] for one in measured['points']})}")
-    head = "| past, steps | acting, a step | training, a step | bytes a row | vectors read |\n|---|--:|--:|--:|--:|"
-    machine = f"{measured['processor']}, one core, width {measured['width']}, commit {measured['git_commit'][:7]}"
-    return "\n".join([head, *rows, "", f"{machine}; how it was measured: [cost](../results/cost/README.md)."])
+        raise ValueError(
+            f"cost={memory!r}: must be one of {sorted({one['memory'] for one in measured['points']})}"
+        )
+    head = "| past, steps | acting, a step | training, a step | bytes a row | vectors read |"
+    machine = (
+        f"{measured['processor']}, one core, width {measured['width']}, commit {measured['git_commit'][:7]}"
+    )
+    source = f"{machine}; how it was measured: [cost](../../results/cost/README.md)."
+    return "\n".join([head, "|---|--:|--:|--:|--:|", *rows, "", source])
