@@ -149,6 +149,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["memspan", "tr"], "train"),
         (["memspan", "train", "--mem"], "--memory"),
+        (["memspan", "train", "--res"], "--resume"),
         (["memspan", "train", "--memory.long"], "--memory.longest-dependency"),
         (["memspan", "train", "--env.max-le"], "--env.max-length"),
         (["memspan", "evaluate", "--fig"], "--figure"),
