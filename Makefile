@@ -1,7 +1,7 @@
 # make demo        install, train four memories on a short Corridor, evaluate them, draw the figure
 # make test        install, run the fast tests
 # make test-slow   the tests that train for minutes
-# make check       lint, format, types, import rules
+# make check       lint, format, types, import rules, the site, the workflow and the citation
 # make docs        build the documentation site into site/; opens without a network
 # make format      mend what lint and format can mend
 # make bench       speed, beside peers on the same machine: writes benchmarks/RESULTS.md; about 20 minutes
@@ -66,11 +66,13 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 	$(DOCS) build --strict --site-dir build/site
 
 docs: $(INSTALLED)
 	$(DOCS) build --strict
-	@echo "The site: site/index.html; with its search: python3 -m http.server -d site"
+	@echo "The site, search included, opens as a file: site/index.html"
 
 format: $(INSTALLED)
 	$(BIN)/ruff check --fix .

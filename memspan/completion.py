@@ -8,6 +8,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
@@ -61,7 +62,8 @@ def _train_flags() -> tuple[Any, Any]:
     memories = [memory.Config() for memory in MEMORIES.values()]
     environments = [environment_flags(environment_spec(env), {}) for env in ENVIRONMENTS]
     groups = [_merged("EnvironmentSettings", environments), _merged("MemorySettings", memories)]
-    form = flag_class(RunConfig, *groups)
+    resume = ("resume", Path | None, dataclasses.field(default=None))
+    form = dataclasses.make_dataclass("Train", [resume], bases=(flag_class(RunConfig, *groups),))
     return form, form(RunConfig(), *groups)
 
 

@@ -40,17 +40,17 @@ def main(args: Sequence[str] | None = None) -> int:
 
 
 def memories() -> dict[str, str]:
-    """Name -> the first sentence of its file."""
+    """Name -> the first sentence of its file, without the title."""
     from memspan.memory import MEMORIES
 
-    return {name: _first_sentence(name, MEMORIES[name]) for name in sorted(MEMORIES)}
+    return {name: _first_sentence(MEMORIES[name]) for name in sorted(MEMORIES)}
 
 
-def _first_sentence(name: str, memory: type) -> str:
+def _first_sentence(memory: type) -> str:
     text = inspect.getdoc(inspect.getmodule(memory)) or inspect.getdoc(memory) or ""
     sentence = " ".join(text.split("\n\n")[0].split()).rstrip(".")
-    title, _, rest = sentence.partition(": ")
-    return rest if title.lower().replace(" ", "-") == name else sentence
+    # Files begin with a title that says little more than the name.
+    return sentence.partition(": ")[2] or sentence
 
 
 def _print(title: str, lines: Mapping[str, str]) -> None:

@@ -1,15 +1,21 @@
 """The documentation: its code runs, and its site is whole and needs no network."""
 
+import ast
+import contextlib
 import functools
+import io
+import json
 import os
 import re
 import runpy
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -164,6 +170,130 @@ def test_shell(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 pytest.fail(f"{page.name}: what is {words}?")
 
 
+EVERYWHERE = [
+    *PAGES,
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "examples/README.md")),
+    *sorted((ROOT / "examples").glob("*.py")),
+    *sorted((ROOT / "results").glob("*/README.md")),
+    *sorted((ROOT / "results").glob("*/run.sh")),
+]
+"""Whatever tells people what to type."""
+
+
+@pytest.fixture(scope="module")
+def flags() -> dict[str, set[str]]:
+    """Command -> all flags that it knows, those of every memory and environment included."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        assert cli.main(["--print-completion", "bash"]) == 0
+    found = re.search(r"^COMPLETION_SPEC = (.*)$", printed.getvalue(), re.M)
+    assert found is not None
+
+    def flags_of(one: dict[str, Any]) -> set[str]:
+        own = {flag for option in one["options"] for flag in option["flags"]}
+        return own.union(*map(flags_of, one.get("subcommands", {}).values()))
+
+    told = ast.literal_eval(found[1])["subcommands"]
+    assert set(told) == set(cli.COMMANDS)
+    known = {command: flags_of(one) | {"--help", "--help-all"} for command, one in told.items()}
+    # Other settings than those of training, which are known when the run is.
+    known["evaluate"] |= {flag for flag in known["train"] if flag.startswith(("--env.", "--memory."))}
+    return known
+
+
+@pytest.mark.parametrize("file", EVERYWHERE, ids=lambda file: str(file.relative_to(ROOT)))
+def test_commands_that_are_told_have_their_flags(file: Path, flags: dict[str, set[str]]) -> None:
+    """In blocks and in sentences; those of memories and environments of one's own cannot be known here."""
+    text = file.read_text(encoding="utf-8").replace("\\\n", " ")
+    for command, rest in re.findall(r"\bmemspan ([a-z]+)((?: [^\n`|;)]*)?)", text):
+        if command not in flags or re.search(r"--(memory|env) \S+:", rest):
+            continue
+        for flag in re.findall(r"(?<= )--[a-z][\w.-]*\w", rest):
+            assert flag in flags[command], f"memspan {command}{rest}"
+    for script in re.findall(r"\bpython ((?:docs|examples|results|benchmarks)/\w+\.py)", text):
+        assert (ROOT / script).is_file() or script == "examples/NAME.py", script
+
+
+def names_of_tests(file: str) -> set[str]:
+    return set(re.findall(r"^def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.M))
+
+
+def test_checks_that_are_told_find_tests() -> None:
+    told = re.findall(r"`python -m pytest ([^`]*)`", (ROOT / "docs" / "checks.md").read_text())
+    assert len(told) > 10
+    for words in map(shlex.split, told):
+        files = [word for word in words if word.startswith("tests/")]
+        names = set().union(*map(names_of_tests, files))
+        assert names
+        for word in re.findall(r"\w+", words[words.index("-k") + 1]) if "-k" in words else []:
+            assert word == "or" or any(word in name for name in names), words
+
+
+def test_table_of_parity_names_tests_that_there_are() -> None:
+    text = (ROOT / "docs" / "stable-baselines3.md").read_text(encoding="utf-8")
+    files = {
+        name: names_of_tests(file) for name, file in re.findall(r"\*(\w+)\* (?:is )?`(tests/\S+)`", text)
+    }
+    rows = [line for line in text.splitlines() if re.search(r"\w+: `test_", line)]
+    assert len(rows) > 25
+    for cell in (row.rsplit("|", 2)[1] for row in rows):
+        for part in cell.split(";"):
+            file, _, tests = part.strip().partition(": ")
+            assert set(re.findall(r"`(test_\w+)`", tests)) <= files[file], cell
+
+
+@pytest.mark.parametrize("name", sorted(MEMORIES))
+def test_page_of_a_memory_tells_all(name: str) -> None:
+    text = (ROOT / "docs" / "memories" / f"{name}.md").read_text(encoding="utf-8")
+    assert re.search(r"^    .*(=|<-)", text, re.M), "equations"
+    for told in (
+        "**State**",
+        f"<!-- cost {name} -->",
+        "## When to use it",
+        "| setting | default | meaning |",
+    ):
+        assert told in text, told
+    assert name == "none" or f"masks-{name}.svg" in text
+
+
+@pytest.mark.parametrize("task", ["corridor", "portal", "instruction"])
+def test_page_of_a_task_tells_all(task: str) -> None:
+    text = (ROOT / "docs" / f"{task}.md").read_text(encoding="utf-8")
+    for told in (
+        "## Rules",
+        "## What has to be remembered",
+        "## Without memory",
+        "## Baselines",
+        "<!-- runs ",
+    ):
+        assert told in text, told
+    assert f"images/{task}.png" in text
+    assert f"images/{task}.gif" in text
+
+
+def test_animations_are_of_episodes_that_succeed(tmp_path: Path) -> None:
+    animations = runpy.run_path(str(ROOT / "docs" / "animations.py"))
+    assert set(animations["EPISODES"]) == {"corridor", "portal", "instruction"}
+    for name in animations["EPISODES"]:
+        assert all(animations["record"](name, tmp_path / f"{name}.gif"))
+        assert (tmp_path / f"{name}.gif").read_bytes() == (ROOT / "docs/images" / f"{name}.gif").read_bytes()
+
+
+def test_tables_of_the_site_are_the_published_results() -> None:
+    fill = runpy.run_path(str(ROOT / "docs" / "site_tables.py"))["on_page_markdown"]
+    table = fill("before\n<!-- runs corridor/Corridor-v0 -->\nafter").splitlines()
+    assert (table[0], table[-1]) == ("before", "after")
+    rows = {row.split(" | ")[0].strip("| "): row for row in table[3:-1]}
+    assert set(rows) == set(MEMORIES)
+    file = ROOT / "results/corridor/Corridor-v0/adaptive-span/0/evaluation.json"
+    assert f"{json.loads(file.read_text())['success_rate']:.3f}" in rows["adaptive-span"]
+    for name in MEMORIES:
+        assert "| 10 |" in fill(f"<!-- cost {name} -->")
+    for wrong in ("runs corridor/Nowhere-v0", "cost amnesia"):
+        with pytest.raises((FileNotFoundError, ValueError)):
+            fill(f"<!-- {wrong} -->")
+
+
 def test_pictures_of_masks_come_from_the_memories() -> None:
     figures = runpy.run_path(str(ROOT / "docs" / "figures.py"))
     assert set(figures["SETTINGS"]) == set(MEMORIES) - {"none"}
@@ -255,7 +385,53 @@ def test_reference_names_what_is_public(site: Path) -> None:
         "PortalVectorEnv",
         "Evaluation",
         "RunConfig",
+        *(memory.__name__ for memory in MEMORIES.values()),
     ):
         assert re.search(rf'id="memspan\.[\w.]*\.{name}"', text), name
     assert "n_steps" in text
     assert "Longest corridor" in text or "longest corridor" in text
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    with playwright.sync_playwright() as play:
+        try:
+            started = play.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        except playwright.Error as error:
+            if os.environ.get("MEMSPAN_REQUIRE_BROWSER") == "1":
+                raise
+            pytest.skip(f"no Chromium: {error}")
+        yield started
+        started.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+def test_site_opens_as_files_and_can_be_searched(site: Path, browser: Any, width: int, scheme: str) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page, outside, errors = context.new_page(), [], []
+    page.set_default_timeout(120_000)
+    page.on("request", lambda one: outside.append(one.url) if one.url.startswith("http") else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    for name in (
+        "index",
+        "corridor",
+        "memories/expire-span",
+        "stable-baselines3",
+        "api/agents",
+        "memories/lstm",
+    ):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+    if width < 960:
+        page.click("label.md-header__button[for=__search]")
+    page.fill("input[name=query]", "chrono initialisation")
+    page.wait_for_selector(".md-search-result__link")
+    found = [one.get_attribute("href") for one in page.query_selector_all(".md-search-result__link")]
+    assert any(href.split("?")[0].endswith("memories/lstm.html") for href in found), found
+    assert all(href.startswith("file://") for href in found), found
+    assert not outside
+    assert not errors
+    context.close()

@@ -1,5 +1,6 @@
 """The package as others get it: built, installed elsewhere, imported, typed."""
 
+import json
 import os
 import re
 import subprocess
@@ -42,6 +43,47 @@ reveal_type(CorridorEnv)
 reveal_type(MemoryPPO.learn)
 wrong: int = make_memory("lstm", 8)
 """
+CHECKED = """
+import torch
+from memspan import MemoryPPO
+from memspan.envs import CorridorEnv
+from memspan.memory import Memory, MemoryConfig, MemoryOutput, make_memory
+from memspan.runs import RunConfig
+
+
+class Nothing(Memory):
+    def __init__(self, width: int, config: MemoryConfig | None = None) -> None:
+        super().__init__(width)
+
+    def initial_state(
+        self, batch_size: int, device: torch.device | str = "cpu"
+    ) -> dict[str, torch.Tensor]:
+        return {"nothing": torch.zeros(batch_size, 0, device=device)}
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        state: dict[str, torch.Tensor],
+        episode_starts: torch.Tensor,
+        keep_state: bool = True,
+    ) -> MemoryOutput:
+        return MemoryOutput(x, state)
+
+    @property
+    def capacity(self) -> float:
+        return 0.0
+
+
+memory: Memory = make_memory("lstm", 8)
+observation, info = CorridorEnv(max_length=5).reset(seed=0)
+steps: int = RunConfig(memory="lstm").total_timesteps
+model: MemoryPPO = MemoryPPO("MlpPolicy", "CartPole-v1", memory="lstm").learn(total_timesteps=64)
+again: MemoryPPO = MemoryPPO.load("agent")
+wrong: int = make_memory("lstm", 8)
+MemoryPPO("MlpPolicy", "CartPole-v1", memroy="lstm")
+"""
+STRICT = {"typeCheckingMode": "strict", "reportUnknownMemberType": False}
+"""What pyright checks in another project; Stable-Baselines3 leaves the types of callbacks open."""
 
 
 def run(command: list[str | Path], where: Path) -> subprocess.CompletedProcess[str]:
@@ -149,6 +191,23 @@ def test_types_are_there_for_other_projects(python: Path, tmp_path: Path) -> Non
     errors = [line for line in done.stdout.splitlines() if "error:" in line]
     assert len(errors) == 1, done.stdout
     assert "typed.py:9" in errors[0]
+
+
+@pytest.mark.slow
+def test_pyright_reads_the_types(python: Path, tmp_path: Path) -> None:
+    """In strict mode it complains of a package without py.typed, whatever it could infer from its source."""
+    (tmp_path / "checked.py").write_text(CHECKED)
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(STRICT))
+    command: list[str | Path] = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", python]
+    report = json.loads(run([*command, "checked.py"], tmp_path).stdout)
+    found = {
+        (CHECKED.splitlines()[one["range"]["start"]["line"]], one.get("rule"))
+        for one in report["generalDiagnostics"]
+    }
+    assert found == {
+        ('wrong: int = make_memory("lstm", 8)', "reportAssignmentType"),
+        ('MemoryPPO("MlpPolicy", "CartPole-v1", memroy="lstm")', "reportCallIssue"),
+    }
 
 
 def test_extras() -> None:

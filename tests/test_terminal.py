@@ -114,6 +114,8 @@ def test_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     for name in (*ENVIRONMENTS, *MEMORIES):
         (line,) = [line for line in lines if line.split()[:1] == [name]]
         assert len(line.split()) > 3
+        # In a pipe lines are not broken, and should not have to be.
+        assert len(line) <= COLUMNS
     assert any("MODULE:CLASS" in line for line in lines)
     assert set(SUMMARIES) == set(ENVIRONMENTS)
 
@@ -147,6 +149,7 @@ def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         (["memspan", "tr"], "train"),
         (["memspan", "train", "--mem"], "--memory"),
+        (["memspan", "train", "--res"], "--resume"),
         (["memspan", "train", "--memory.long"], "--memory.longest-dependency"),
         (["memspan", "train", "--env.max-le"], "--env.max-length"),
         (["memspan", "evaluate", "--fig"], "--figure"),

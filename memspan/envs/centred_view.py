@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from difflib import get_close_matches
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -35,6 +37,10 @@ class CentredViewEnv(HasWindow, MiniGridEnv):
     agent_pos: tuple[int, int]
 
     def __init__(self, **kwargs: Any) -> None:
+        known = signature(type(self)).parameters.keys() | signature(MiniGridEnv).parameters.keys()
+        for name in kwargs.keys() - known:
+            near = get_close_matches(name, sorted(known), n=1)
+            raise TypeError(f"{name}: unknown" + (f"; did you mean {near[0]}?" if near else ""))
         # What the options of this episode ask for, and how it ended, if it has.
         self._asked: Layout = {}
         self._outcome = ""

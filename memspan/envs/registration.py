@@ -46,10 +46,10 @@ ENVIRONMENTS: dict[str, dict[str, Any]] = {
 
 SUMMARIES = {
     "memspan/Corridor-v0": "one bit, for 3 to 200 steps",
-    "memspan/CorridorShuffled-v0": "one bit, to be compared with what is seen at the end",
-    "memspan/Portal-v0": "the right doors of 10 rooms, found by trial and error",
+    "memspan/CorridorShuffled-v0": "one bit, to be compared with what is seen last",
+    "memspan/Portal-v0": "the right doors of 10 rooms, by trial and error",
     "memspan/PortalLong-v0": "the right doors of 50 rooms",
-    "memspan/PortalLabelled-v0": "the right doors of 10 rooms that show which they are",
+    "memspan/PortalLabelled-v0": "the right doors of 10 rooms, which are labelled",
     "memspan/Instruction-v0": "3 instructions, each for 10 to 40 sentences",
     "memspan/InstructionSmall-v0": "2 instructions of 4, each for 1 to 20 sentences",
     "memspan/InstructionLong-v0": "3 instructions, each for 70 to 120 sentences",

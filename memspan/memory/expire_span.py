@@ -1,4 +1,4 @@
-"""Expire-Span: every memory gets a span when it is made, and is dropped when the span is over.
+"""Expire-Span: every memory gets a span, and is dropped when it is over.
 
 Source: Sukhbaatar et al., Not All Memories are Created Equal: Learning to Forget by Expiring, ICML 2021,
 arXiv 2105.06548.

@@ -1,4 +1,4 @@
-"""GRU: an LSTM with two gates and one vector, which is its output as well.
+"""GRU: an LSTM with two gates and one vector.
 
 Source: Cho et al., Learning Phrase Representations using RNN Encoder-Decoder for Statistical Machine
 Translation, 2014, arXiv 1406.1078; chrono initialisation from Tallec and Ollivier, Can recurrent neural

@@ -1,4 +1,4 @@
-"""infinity-former: a window of the last steps, and all steps before it as a continuous signal.
+"""infinity-former: the last steps, and the past as a continuous signal.
 
 Source: Martins, Marinho and Martins, infinity-former: Infinite Memory Transformer, 2021, arXiv 2109.00301.
 

@@ -1,4 +1,4 @@
-"""Linear attention: fast weights, written at every step by a sum or by the delta rule.
+"""Linear attention: fast weights, written by a sum or by the delta rule.
 
 Sources: Katharopoulos et al., Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention,
 2020, arXiv 2006.16236; Schlag et al., Linear Transformers are Secretly Fast Weight Programmers, 2021,

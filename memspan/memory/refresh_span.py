@@ -1,4 +1,4 @@
-"""Refresh-Span: Expire-Span whose memories can be renewed, for as long as they have not expired.
+"""Refresh-Span: Expire-Span whose memories can be renewed in time.
 
 Not from a paper: what extends Expire-Span (Sukhbaatar et al. 2021, arXiv 2105.06548; see
 `memspan.memory.expire_span`) is ours. There a memory's span is fixed when it is made, by what it looks like.

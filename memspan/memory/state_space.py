@@ -1,4 +1,4 @@
-"""State space model with gates that the input sets: the gated delta rule.
+"""State space model: a matrix that fades, written by the gated delta rule.
 
 Source: Yang et al., Gated Delta Networks: Improving Mamba2 with Delta Rule, 2024, arXiv 2412.06464, which
 joins the decay of Mamba-2 (Dao and Gu, Transformers are SSMs, 2024, arXiv 2405.21060) with the delta rule of

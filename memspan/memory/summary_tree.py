@@ -1,4 +1,4 @@
-"""A tree of summaries: what leaves the window leaves a trace.
+"""Summary tree: the last steps, and a tree of summaries of all before.
 
 Source: none is built on. A window as in Transformer-XL (Dai et al., 2019, arXiv 1901.02860), and beyond it
 what Compressive Transformers (Rae et al., 2019, arXiv 1911.05507) do once, again and again: summaries are
