@@ -185,13 +185,18 @@ class MemoryAlgorithm(SavedAgent):
         packed = self.policy.memory.compact(self._memory_state)
         self._memory_state = {name: value.contiguous() for name, value in packed.items()}
         self._rollout_is_bad = False
+        # Those of a reset; those of a step have been looked at.
+        watch.check_space(env, self._last_obs, self._env_seeds, self.num_timesteps)
+        if bad := what_is_bad(self._last_obs, None):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+            self._last_obs = make_finite(self._last_obs)
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         # Names as in SB3: callbacks find them in `self.locals`.
         for n_steps in range(n_rollout_steps):  # noqa: B007
-            masks = get_action_masks(env, self.action_space) if self.action_masks else None
+            masks = self._get_action_masks(env) if self.action_masks else None
             with torch.no_grad():
                 acted = self._act(masks)
             values, log_probs = acted.values, acted.log_probs
@@ -240,6 +245,10 @@ class MemoryAlgorithm(SavedAgent):
         callback.on_rollout_end()
         return True
 
+    def _get_action_masks(self, env: VecEnv) -> np.ndarray:
+        with watch.naming(env, self._env_seeds, self.num_timesteps):
+            return get_action_masks(env, self.action_space)
+
     def _act(self, masks: np.ndarray | None) -> Acted:
         """One step, with actions that are allowed by `masks`; takes the memory's state over."""
         assert self._memory_state is not None
@@ -276,6 +285,8 @@ class MemoryAlgorithm(SavedAgent):
                 for new, old in zip_longest(innermost._seeds, self._env_seeds[: innermost.num_envs])
             ]
             self._env_seeds = self._env_seeds[: innermost.num_envs]
+            with watch.naming(self.env, self._env_seeds, self.num_timesteps):
+                return super()._setup_learn(*args, **kwargs)
         return super()._setup_learn(*args, **kwargs)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
