@@ -164,7 +164,7 @@ def read_run(folder: Path) -> Entry:
     plain = _plain(config)
     where = run_folder(config).relative_to(config.run_dir)
     if ".." in where.parts:
-        raise ValueError(f"{folder / CONFIG}: name={config.name!r}: must not leave its folder")
+        raise ValueError(f"{folder / CONFIG}: leads to {where}: must not leave its folder")
     curves = Curves(folder)
     curves.read()
     run = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None
