@@ -87,13 +87,17 @@ def scalars(run: Path) -> dict[str, list[tuple[int, str]]]:
     return {tag: sorted(rows) for tag, rows in found.items()}
 
 
-if __name__ == "__mp_main__":  # what is forked from: with compiled code loaded, too
+def warm_up() -> None:
+    """Imports and loads all that a training needs, to be forked from."""
     for name in ("memspan.train", "memspan.memory", "torch._dynamo"):
         importlib.import_module(name)
+    env = make_env(RunConfig(n_envs=1))
+    env.reset()
+    env.step(np.zeros(1, dtype=np.int64))
 
-    ENV = make_env(RunConfig(n_envs=1))
-    ENV.reset()
-    ENV.step(np.zeros(1, dtype=np.int64))
+
+if __name__ == "__mp_main__":
+    warm_up()
 
 
 def train(flags: list[str], output: str) -> None:
@@ -110,11 +114,12 @@ class Trial:
     Args:
         run_dir: where it goes.
         memory: its memory.
+        output: file for what it says; beside the folder by default.
     """
 
-    def __init__(self, run_dir: Path, memory: str) -> None:
+    def __init__(self, run_dir: Path, memory: str, output: Path | None = None) -> None:
         self.folder = run_dir / "Corridor-v0" / memory / "0"
-        self.output = run_dir.with_suffix(".txt")
+        self.output = output or run_dir.with_suffix(".txt")
         self._first = ["--run-dir", str(run_dir), "--memory", memory, *TRAINING]
 
     def start(self, fresh: bool = False) -> BaseProcess:
@@ -124,6 +129,12 @@ class Trial:
         process = (FRESH if fresh else FORKED).Process(target=train, args=(flags, str(self.output)))
         process.start()
         return process
+
+    def run(self) -> tuple[int | None, str]:
+        """Starts or goes on, to the end; returns the exit code and all that has been said."""
+        process = self.start()
+        process.join()
+        return process.exitcode, self.output.read_text()
 
     def ends_within(self, seconds: float | None, fresh: bool = False) -> bool:
         """Starts or goes on; after so many seconds (None: never) it is killed.

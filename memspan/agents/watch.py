@@ -218,7 +218,10 @@ def _index(error: BaseException) -> tuple[bool, int | None]:
     trace = error.__traceback__
     while trace is not None:
         found = trace.tb_frame.f_locals
-        if isinstance(found.get("self"), VecEnv | gym.vector.VectorEnv | WatchedConnection):
+        one = found.get("self")
+        if isinstance(one, WatchedConnection):
+            at_work, index = True, one.index
+        elif isinstance(one, VecEnv | gym.vector.VectorEnv):
             at_work = True
             for name in _LOOP_VARIABLES:
                 if isinstance(found.get(name), int):
