@@ -120,6 +120,7 @@ class Trial:
     def __init__(self, run_dir: Path, memory: str, output: Path | None = None) -> None:
         self.folder = run_dir / "Corridor-v0" / memory / "0"
         self.output = output or run_dir.with_suffix(".txt")
+        self.seconds = 0.0
         self._first = ["--run-dir", str(run_dir), "--memory", memory, *TRAINING]
 
     def start(self, fresh: bool = False) -> BaseProcess:
@@ -127,17 +128,19 @@ class Trial:
         begun = (self.folder / "config.yaml").exists()
         flags = ["--resume", str(self.folder)] if begun else self._first
         process = (FRESH if fresh else FORKED).Process(target=train, args=(flags, str(self.output)))
+        self._begin = time.monotonic()
         process.start()
         return process
 
-    def run(self) -> tuple[int | None, str]:
+    def run(self, fresh: bool = False) -> tuple[int | None, str]:
         """Starts or goes on, to the end; returns the exit code and all that has been said."""
-        process = self.start()
+        process = self.start(fresh)
         process.join()
+        self.seconds = time.monotonic() - self._begin
         return process.exitcode, self.output.read_text()
 
-    def ends_within(self, seconds: float | None, fresh: bool = False) -> bool:
-        """Starts or goes on; after so many seconds (None: never) it is killed.
+    def ends_within(self, seconds: float) -> bool:
+        """Starts or goes on; after so many seconds it is killed.
 
         Returns:
             Whether it came to its end.
@@ -145,16 +148,20 @@ class Trial:
         Raises:
             RuntimeError: the command failed.
         """
-        process = self.start(fresh)
+        process = self.start()
         process.join(seconds)
         process.kill()
         process.join()
         if process.exitcode == -signal.SIGKILL:
             return False
-        said = self.output.read_text()
-        if process.exitcode and "finished already" not in said:
-            raise RuntimeError(f"{self.folder}: exit code {process.exitcode}\n{said}")
+        self.seconds = time.monotonic() - self._begin
+        self.check(process.exitcode, self.output.read_text())
         return True
+
+    def check(self, code: int | None, said: str) -> None:
+        """Raises RuntimeError for a command that failed."""
+        if code and "finished already" not in said:
+            raise RuntimeError(f"{self.folder}: exit code {code}\n{said}")
 
     def reached(self) -> int | None:
         """Rollouts that the newest checkpoint was written after; None where there is no config yet."""
@@ -187,26 +194,32 @@ def main() -> int:
     survived, killed, runs, hits = 0, 0, 0, Counter[str]()
     with tempfile.TemporaryDirectory() as folder, Progress(*bar, console=console) as progress:
         task = progress.add_task("a run left alone", total=args.kills)
-        whole, clock = Trial(Path(folder) / "whole", args.memory), Trial(Path(folder) / "clock", args.memory)
-        whole.ends_within(None, fresh=True)
-        begin = time.monotonic()
-        clock.ends_within(None)
-        seconds = time.monotonic() - begin
+        whole = Trial(Path(folder) / "whole", args.memory)
+        whole.check(*whole.run(fresh=True))
+        FORKED.Process(target=time.sleep, args=(0,)).start()  # imports, which are not to be timed
+        clock = Trial(Path(folder) / "clock", args.memory)
+        clock.check(*clock.run())
+        seconds = clock.seconds
         while killed < args.kills:
-            trial = Trial(Path(folder) / str(runs), args.memory)
-            runs += 1
-            moments: list[str] = []
+            trial, moments = Trial(Path(folder) / str(runs), args.memory), list[str]()
+            reached = None
             while killed + len(moments) < args.kills:
-                moment = draw.uniform(0, seconds)
+                before, moment = reached, draw.uniform(0, seconds)
                 if trial.ends_within(moment):
                     break
-                reached = where(trial.reached())
-                hits[reached] += 1
-                moments.append(f"{moment:.1f} s, {reached}")
+                reached = trial.reached()
+                hits[where(reached)] += 1
+                moments.append(f"{moment:.1f} s, {where(reached)}")
                 progress.update(task, completed=killed + len(moments))
+                if not console.is_terminal:
+                    print(f"kill {killed + len(moments)}, run {runs}: {moments[-1]}", flush=True)
+                # How long a run takes may change with what else the machine does: not to kill starts alone.
+                seconds *= 1.0 if reached != before else 1.2
             else:
-                trial.ends_within(None)
+                trial.check(*trial.run())
+            seconds = trial.seconds * ROLLOUTS / max(ROLLOUTS - (reached or 0), ROLLOUTS // 4)
             found = differences(whole.folder, trial.folder)
+            runs += 1
             killed += len(moments)
             survived += 0 if found else len(moments)
             for line in found:
