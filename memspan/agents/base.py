@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
@@ -220,14 +221,19 @@ class MemoryAlgorithm(SavedAgent):
         packed = self.policy.memory.compact(self._memory_state)
         self._memory_state = {name: value.contiguous() for name, value in packed.items()}
         self._rollout_is_bad = False
+        # Those of a reset; those of a step have been looked at.
+        first_row = self.processes.rows(env.num_envs).start
+        watch.check_space(env, self._last_obs, self._env_seeds, self.num_timesteps, first_row)
+        if bad := what_is_bad(self._last_obs, None, first_row):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+            self._last_obs = make_finite(self._last_obs)
         rollout_buffer.reset()
         rollout_buffer.initial_state = clone_state(self._memory_state)
         stats: dict[str, list[Tensor]] = {}
-        first_row = self.processes.rows(env.num_envs).start
         callback.on_rollout_start()
         # Names as in SB3: callbacks find them in `self.locals`.
         for n_steps in range(n_rollout_steps):  # noqa: B007
-            masks = get_action_masks(env, self.action_space) if self.action_masks else None
+            masks = self._get_action_masks(env) if self.action_masks else None
             with torch.no_grad():
                 acted = self._act(masks)
             values, log_probs = acted.values, acted.log_probs
@@ -281,6 +287,10 @@ class MemoryAlgorithm(SavedAgent):
         callback.on_rollout_end()
         return True
 
+    def _get_action_masks(self, env: VecEnv) -> np.ndarray:
+        with self._naming(env):
+            return get_action_masks(env, self.action_space)
+
     def _act(self, masks: np.ndarray | None) -> Acted:
         """One step, with actions that are allowed by `masks`; takes the memory's state over."""
         assert self._memory_state is not None
@@ -318,10 +328,17 @@ class MemoryAlgorithm(SavedAgent):
                 for new, old in zip_longest(innermost._seeds, self._env_seeds[: innermost.num_envs])
             ]
             self._env_seeds = self._env_seeds[: innermost.num_envs]
-        with self.processes.together():
+        with self.processes.together(), self._naming(self.env):
             begun = super()._setup_learn(*args, **kwargs)
         keep_in_step(self)
         return begun
+
+    def _naming(self, env: VecEnv | None) -> AbstractContextManager[None]:
+        """Whatever goes wrong in the environments within is named."""
+        if env is None:
+            return nullcontext()
+        first_row = self.processes.rows(env.num_envs).start
+        return watch.naming(env, self._env_seeds, self.num_timesteps, first_row)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         # SB3 knows `is_success`; Gymnasium's environments, and ours, tell `success`.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
@@ -97,6 +99,30 @@ def watch_workers(env: VecEnv, timeout: float | None = None) -> None:
         setattr(owner, pipes, type(getattr(owner, pipes))(watched))
 
 
+@contextmanager
+def naming(env: VecEnv, seeds: list[int | None], timesteps: int, first: int = 0) -> Iterator[None]:
+    """Whatever goes wrong in the environments while they are called is named, and their workers are ended.
+
+    Args:
+        env: the environments.
+        seeds: that each was last seeded with.
+        timesteps: those made before.
+        first: index of the first of them among those of all processes.
+
+    Raises:
+        EnvironmentFaultError: an environment raises, hangs or ends.
+    """
+    try:
+        yield
+    except Exception as error:
+        in_environments, index = _index(error)
+        if not in_environments:
+            raise
+        end_workers(env)
+        said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
+        raise EnvironmentFaultError(_at(index, seeds, timesteps, first) + said) from error
+
+
 def step(
     env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int, first: int = 0
 ) -> VecEnvStepReturn:
@@ -112,17 +138,19 @@ def step(
     Raises:
         EnvironmentFaultError: an environment raises, hangs, ends, or breaks its space.
     """
-    try:
+    with naming(env, seeds, timesteps, first):
         answer = env.step(actions)
-    except Exception as error:
-        end_workers(env)
-        index = _index(error)
-        said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
-        raise EnvironmentFaultError(_at(index, seeds, timesteps, first) + said) from error
-    if problem := broken_space(env.observation_space, answer[0], env.num_envs, first):
+    check_space(env, answer[0], seeds, timesteps, first)
+    return answer
+
+
+def check_space(
+    env: VecEnv, observations: Any, seeds: list[int | None], timesteps: int, first: int = 0
+) -> None:
+    """Raises EnvironmentFaultError for observations that are not of their space; see `broken_space`."""
+    if problem := broken_space(env.observation_space, observations, env.num_envs, first):
         rows, what = problem
         raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps, first) + what)
-    return answer
 
 
 def broken_space(  # noqa: PLR0911  # a return for each kind of space
@@ -191,18 +219,22 @@ def _workers(env: VecEnv) -> tuple[Any, str] | None:
     return (inner, "parent_pipes") if isinstance(inner, AsyncVectorEnv) else None
 
 
-def _index(error: BaseException) -> int | None:
-    """The environment that was stepped when a vector environment that has several raised."""
-    index = None
+def _index(error: BaseException) -> tuple[bool, int | None]:
+    """Whether vector environments were at work when it was raised, and on which of theirs if it is known."""
+    at_work, index = False, None
     trace = error.__traceback__
     while trace is not None:
         found = trace.tb_frame.f_locals
-        if isinstance(found.get("self"), VecEnv | gym.vector.VectorEnv):
+        one = found.get("self")
+        if isinstance(one, WatchedConnection):
+            at_work, index = True, one.index
+        elif isinstance(one, VecEnv | gym.vector.VectorEnv):
+            at_work = True
             for name in _LOOP_VARIABLES:
                 if isinstance(found.get(name), int):
                     index = found[name]
         trace = trace.tb_next
-    return index
+    return at_work, index
 
 
 def _at(index: int | None, seeds: list[int | None], timesteps: int, first: int) -> str:
