@@ -214,21 +214,8 @@ class MemoryAlgorithm(SavedAgent):
         assert isinstance(rollout_buffer, MemoryRolloutBuffer)
         assert self._last_obs is not None
         assert self._last_episode_starts is not None
-        self.policy.set_training_mode(False)
-        if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
-            self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
-        # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
-        packed = self.policy.memory.compact(self._memory_state)
-        self._memory_state = {name: value.contiguous() for name, value in packed.items()}
-        self._rollout_is_bad = False
-        # Those of a reset; those of a step have been looked at.
         first_row = self.processes.rows(env.num_envs).start
-        watch.check_space(env, self._last_obs, self._env_seeds, self.num_timesteps, first_row)
-        if bad := what_is_bad(self._last_obs, None, first_row):
-            self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
-            self._last_obs = make_finite(self._last_obs)
-        rollout_buffer.reset()
-        rollout_buffer.initial_state = clone_state(self._memory_state)
+        self._begin_rollout(env, rollout_buffer, first_row)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         # Names as in SB3: callbacks find them in `self.locals`.
@@ -286,6 +273,23 @@ class MemoryAlgorithm(SavedAgent):
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _begin_rollout(self, env: VecEnv, rollout_buffer: MemoryRolloutBuffer, first_row: int) -> None:
+        """Empties the buffer, notes what is remembered, and looks at what a reset has shown."""
+        self.policy.set_training_mode(False)
+        if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
+            self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
+        # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
+        packed = self.policy.memory.compact(self._memory_state)
+        self._memory_state = {name: value.contiguous() for name, value in packed.items()}
+        self._rollout_is_bad = False
+        # Those of a reset; those of a step have been looked at.
+        watch.check_space(env, self._last_obs, self._env_seeds, self.num_timesteps, first_row)
+        if bad := what_is_bad(self._last_obs, None, first_row):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+            self._last_obs = make_finite(self._last_obs)
+        rollout_buffer.reset()
+        rollout_buffer.initial_state = clone_state(self._memory_state)
 
     def _get_action_masks(self, env: VecEnv) -> np.ndarray:
         with self._naming(env):

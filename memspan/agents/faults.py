@@ -43,8 +43,8 @@ def what_is_bad(observations: Any, rewards: np.ndarray | None, first: int = 0) -
     found = []
     for name, values in named.items():
         if rows := bad_rows(np.asarray(values)):
-            first = values[rows[0]].ravel()
-            value = float(first[~np.isfinite(first)][0])
+            numbers = values[rows[0]].ravel()
+            value = float(numbers[~np.isfinite(numbers)][0])
             found.append(f"{name} of {environments([first + row for row in rows])} is {value}")
     return found
 
