@@ -7,7 +7,7 @@
 # make bench       speed, beside peers on the same machine: writes benchmarks/RESULTS.md; about 20 minutes
 # make bench-quick does all of that run? Tiny sizes, a few minutes, numbers that say nothing
 # make torture     kill a training a hundred times and go on with it: the same bits?
-# make fuzz        read 100,000 mutated checkpoints: loaded or refused, nothing else?
+# make fuzz        read 100,000 mutated checkpoints and 20,000 run folders: loaded or refused, nothing else?
 # make kill-sweep  kill a sweep ten times in a row and go on with it: no run lost, none twice?
 
 PYTHON ?= python3
@@ -89,6 +89,7 @@ torture: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python benchmarks/fuzz_checkpoints.py
+	$(BIN)/python benchmarks/fuzz_runs.py
 
 kill-sweep: $(INSTALLED)
 	$(BIN)/python benchmarks/kill_sweep.py

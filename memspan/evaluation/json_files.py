@@ -82,7 +82,7 @@ def _is_of(value: Any, kind: Any) -> bool:  # noqa: PLR0911  # a return for each
         return isinstance(value, list) and all(_is_of(one, inner[0]) for one in value)
     if origin is dict:
         return isinstance(value, dict) and _depth(value) <= DEEPEST
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return isinstance(value, kind) and checked(value) is value
     return isinstance(value, kind)
 
