@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import sys
@@ -34,6 +35,7 @@ from memspan.runs.events import ContinuedTensorBoard
 from memspan.runs.flags import parse
 from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
 from memspan.runs.progress import ProgressCallback, short_count
+from memspan.runs.tracking import check_project, end_tracking, remember_project, start_tracking
 
 INTERRUPTED = 130
 FAILED = 1
@@ -61,11 +63,28 @@ def main(args: Sequence[str] | None = None) -> int:
                 f"{others[0]}: --resume takes no other flag; a run goes on with its own settings"
             )
         return resume(parsed.resume)
+    project, args = _take_project(args)
     config = parse(args, prog="memspan train")
     check_config(config)
     folder = run_folder(config)
     save_config(config, folder)
+    if project is not None:
+        remember_project(folder, project)
     return train(config, folder)
+
+
+def _take_project(args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The project of `--wandb`, which is no setting of a run, and the other flags.
+
+    Raises:
+        ValueError: it can be no project's name.
+    """
+    parser = argparse.ArgumentParser(prog="memspan train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--wandb", metavar="PROJECT")
+    told, others = parser.parse_known_args(args)
+    if told.wandb is not None:
+        check_project(told.wandb)
+    return told.wandb, others
 
 
 def resume(folder: Path) -> int:
@@ -102,8 +121,13 @@ def train(config: RunConfig, folder: Path, callbacks: Sequence[BaseCallback] = (
         # Not the same episodes and draws once more.
         model.set_random_seed(spread_seed(config.seed, model.num_timesteps))
         _print(console, f"{_why_anew(config, last)}: its episodes start anew.")
-    logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
-    return _learn(model, config, folder, console, callbacks)
+    code, tracked = FAILED, start_tracking(config, folder)
+    try:
+        logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
+        code = _learn(model, config, folder, console, callbacks)
+    finally:
+        end_tracking(tracked, code)
+    return code
 
 
 def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path | None:

@@ -24,13 +24,22 @@ def check_config(config: RunConfig) -> None:
     Raises:
         ValueError: names the field, its value and what is allowed.
     """
+    check_fields(config)
+    _check_device(config.device)
+    _check_memory(config)
+    _check_environment(config)
+
+
+def check_fields(config: RunConfig) -> None:
+    """Looks at each setting by itself; imports and builds nothing.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
     for name, (allowed, what) in _RULES.items():
         value = getattr(config, name)
         if not allowed(value):
             raise ValueError(f"{name}={value!r}: must be {what}")
-    _check_device(config.device)
-    _check_memory(config)
-    _check_environment(config)
 
 
 def _check_device(device: str) -> None:
