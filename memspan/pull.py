@@ -61,7 +61,9 @@ def main(args: Sequence[str] | None = None) -> int:
         with console.status(f"{options.place}: what is in it"):
             commit, files = list_files(options.place, options.revision)
         wanted, others = check_names(files, options.place)
-        console.print(f"{options.place} at {commit[:12]}: {sum(files[name] for name in wanted) / 2**20:.1f} MiB")
+        console.print(
+            f"{options.place} at {commit[:12]}: {sum(files[name] for name in wanted) / 2**20:.1f} MiB"
+        )
         with tempfile.TemporaryDirectory(prefix="memspan-pull-") as scratch:
             download(options.place, commit, wanted, Path(scratch))
             config = unpack(Path(scratch), wanted, target, options.place)

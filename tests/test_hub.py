@@ -230,8 +230,17 @@ def spoil(folder: Path, what: str) -> None:
         config.write_text(config.read_text().replace("name: null", "name: ../../x"))
     elif what == "no numbers":
         config.write_text(config.read_text().replace("n_envs: 4", "n_envs: [4]"))
+    elif what == "escape":
+        config.write_text(
+            config.read_text().replace("env: memspan/", r'env: "\e]0;memspan/', 1).replace("-v0", '-v0"', 1)
+        )
     elif what == "results":
         (folder / "evaluation.json").write_text("{}")
+    elif what == "deep results":
+        (folder / "evaluation.json").write_text("[" * 100_000)
+    elif what == "words for numbers":
+        told = json.loads((folder / "evaluation.json").read_text()) | {"mean_return": "much"}
+        (folder / "evaluation.json").write_text(json.dumps(told))
 
 
 @pytest.mark.parametrize(
@@ -245,7 +254,10 @@ def spoil(folder: Path, what: str) -> None:
         ("object", "config.yaml: not YAML"),
         ("name", "name='../../x'"),
         ("no numbers", "n_envs=[4]"),
+        ("escape", "must have no control characters"),
         ("results", "evaluation.json"),
+        ("deep results", "evaluation.json"),
+        ("words for numbers", "mean_return='much'"),
     ],
 )
 def test_contents_that_are_refused(

@@ -30,7 +30,9 @@ def zoo(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """`memspan.zoo`, beside a stand-in for the zoo: what is tested with it is ours."""
     stand_in = ModuleType("rl_zoo3.utils")
     stand_in.ALGOS = {"ppo": object}
-    monkeypatch.setitem(sys.modules, "rl_zoo3", ModuleType("rl_zoo3"))
+    package = ModuleType("rl_zoo3")
+    package.__path__ = []
+    monkeypatch.setitem(sys.modules, "rl_zoo3", package)
     monkeypatch.setitem(sys.modules, "rl_zoo3.utils", stand_in)
     monkeypatch.delitem(sys.modules, "memspan.zoo", raising=False)
     yield importlib.import_module("memspan.zoo")

@@ -37,6 +37,7 @@ def training_figure(curves: Curves, memory: str) -> Figure:
             else:
                 axes.set_ylabel(name)
                 axes.set_ylim(bottom=0 if tag == MEMORY else None)
+            axes.set_xlim(left=0)
             axes.set_xlabel("steps")
             axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
     return figure

@@ -155,9 +155,24 @@ def check_run(folder: Path) -> RunConfig:
         raise ValueError(f"{CONFIG}: must hold no aliases")
     config = load_config(folder)
     check_fields(config)
+    for name in ("env", "memory"):
+        if not getattr(config, name).isprintable():
+            raise ValueError(f"{CONFIG}: {name}={getattr(config, name)!r}: must have no control characters")
     checkpoint_path(folder)
     for path in sorted((folder / CHECKPOINTS).iterdir()):
         read_info(path)
     if (folder / FILE_NAME).is_file():
-        Evaluation.load(folder)
+        _check_results(folder)
     return config
+
+
+def _check_results(folder: Path) -> None:
+    """Raises ValueError unless the results are some, and their numbers are numbers."""
+    try:
+        found = Evaluation.load(folder)
+    except RecursionError:
+        raise ValueError(f"{FILE_NAME}: is nested too deeply") from None
+    for name in ("success_rate", "mean_return", "effective_memory"):
+        value = getattr(found, name)
+        if not isinstance(value, int | float) and (value is not None or name != "success_rate"):
+            raise ValueError(f"{FILE_NAME}: {name}={value!r}: must be a number")
