@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import HfApi, get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
+NO_ANSWER: tuple[type[Exception], ...] = (
+    OSError,
+    *cast(tuple[type[Exception], ...], HfHubHTTPError.__bases__),
+)
+"""What the HTTP library, whichever it is, raises where the Hub cannot be reached or refuses."""
 REPLACED = ["success.png", "training.png", "replay.*", "evaluation.json", "checkpoints/*"]
 """What an earlier push may have left that this one does not write."""
 
@@ -73,7 +79,6 @@ def download(repo: str, commit: str, names: Sequence[str], folder: Path) -> None
 def _in_one_line(repo: str) -> Iterator[None]:
     try:
         yield
-    # What no answer, and what an answer that is a refusal raise, has a common base in the HTTP library.
-    except (OSError, *HfHubHTTPError.__bases__) as error:
+    except NO_ANSWER as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise ValueError(f"{repo}: the Hugging Face Hub: {said}") from None

@@ -91,7 +91,7 @@ def end_tracking(run: Any, code: int) -> None:
     """
     if run is None:
         return
-    import wandb
+    from wandb.integration.tensorboard import unpatch
 
     run.finish(exit_code=code)
-    wandb.tensorboard.unpatch()
+    unpatch()
