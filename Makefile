@@ -1,6 +1,7 @@
 # make demo        install, train four memories on a short Corridor, evaluate them, draw the figure
 # make test        install, run the fast tests
 # make test-slow   the tests that train for minutes
+# make test-zoo    the tests with the RL Zoo, in an environment of its own
 # make check       lint, format, types, import rules, the site, the workflow and the citation
 # make docs        build the documentation site into site/; opens without a network
 # make format      mend what lint and format can mend
@@ -19,7 +20,7 @@ DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check docs format bench bench-quick torture fuzz kill-sweep install clean
+.PHONY: demo test test-slow test-zoo check docs format bench bench-quick torture fuzz kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -61,6 +62,13 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+# The zoo wants other versions of some packages than constraints.txt has.
+test-zoo:
+	$(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install --disable-pip-version-check --progress-bar on -q -c constraints.txt torch
+	.venv-zoo/bin/python -m pip install --disable-pip-version-check --progress-bar on -q -e '.[zoo]' 'pytest>=8.0'
+	.venv-zoo/bin/python -m pytest tests/test_zoo.py
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -95,4 +103,4 @@ kill-sweep: $(INSTALLED)
 	$(BIN)/python benchmarks/kill_sweep.py
 
 clean:
-	rm -rf $(DEMO) $(VENV) build site dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(DEMO) $(VENV) .venv-zoo build site dist .mypy_cache .pytest_cache .ruff_cache
