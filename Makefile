@@ -4,7 +4,8 @@
 # make check       lint, format, types, import rules, the site, the workflow and the citation
 # make docs        build the documentation site into site/; opens without a network
 # make format      mend what lint and format can mend
-# make benchmark   speed, beside peers on the same machine
+# make bench       speed, beside peers on the same machine: writes benchmarks/RESULTS.md; about 20 minutes
+# make bench-quick does all of that run? Tiny sizes, a few minutes, numbers that say nothing
 # make torture     kill a training a hundred times and go on with it: the same bits?
 # make fuzz        read 100,000 mutated checkpoints: loaded or refused, nothing else?
 # make kill-sweep  kill a sweep ten times in a row and go on with it: no run lost, none twice?
@@ -18,7 +19,7 @@ DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check docs format benchmark torture fuzz kill-sweep install clean
+.PHONY: demo test test-slow check docs format bench bench-quick torture fuzz kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -77,10 +78,11 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-benchmark: $(INSTALLED)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt 'sb3-contrib>=2.6'
-	$(BIN)/python benchmarks/engine.py
-	$(BIN)/python benchmarks/training.py
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/bench.py
+
+bench-quick: $(INSTALLED)
+	$(BIN)/python benchmarks/bench.py --quick
 
 torture: $(INSTALLED)
 	$(BIN)/python benchmarks/torture.py

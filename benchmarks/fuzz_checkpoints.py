@@ -25,7 +25,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
@@ -244,7 +244,19 @@ def change_agent(data: bytes, draw: random.Random) -> bytes:
     return place.getvalue()
 
 
-def read_batch(subject: Subject, numbers: range, seed: int, answers: Any) -> None:
+class Mutated(Protocol):
+    """What is fuzzed."""
+
+    def mutated(self, number: int, seed: int) -> tuple[str, str, bytes]:
+        """File `number`: what it is, what was done to it, and its bytes."""
+        ...
+
+    def read(self, kind: str, data: bytes) -> None:
+        """As the commands read it; raises ValueError for what is refused."""
+        ...
+
+
+def read_batch(subject: Mutated, numbers: range, seed: int, answers: Any) -> None:
     """In a child: sends (number, kind, way, what came of it) for each file, before the next is read."""
     warnings.simplefilter("ignore")
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
@@ -264,9 +276,10 @@ def read_batch(subject: Subject, numbers: range, seed: int, answers: Any) -> Non
     answers.send(None)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description="Reads mutated checkpoints.")
-    parser.add_argument("--files", type=int, default=100_000)
+def main(description: str, make_subject: Callable[[Path], Mutated], files: int) -> int:
+    """Reads many; returns the exit code."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--files", type=int, default=files)
     parser.add_argument("--first", type=int, default=0, help="number of the first, to make a failure again")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -276,7 +289,7 @@ def main() -> int:
     failures = 0
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder, Progress(console=console) as progress:
-        subject = Subject(Path(folder))
+        subject = make_subject(Path(folder))
         task = progress.add_task("files", total=args.files)
         number, end = args.first, args.first + args.files
         while number < end:
@@ -312,4 +325,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main("Reads mutated checkpoints.", Subject, 100_000))

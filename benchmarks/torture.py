@@ -1,36 +1,51 @@
-"""Kills a short training at random moments, goes on with it, and compares how it ends with one left alone.
+"""Kills short trainings at random moments, goes on with them, and compares how they end with one left alone.
 
     python benchmarks/torture.py [--kills 100] [--memory expire-span] [--seed 0]
 
-Every trial starts the same training in a process of its own, ends it with SIGKILL, which no process can
-prepare for, at a moment drawn evenly from the start of the process to its end, and then starts it again:
-with `--resume`, or as it was started where the run's folder had no config yet. What is compared: the names
-of all checkpoints, every bit of every tensor in them, their metadata, and TensorBoard's rows but for times.
+A training is started in a process of its own, which is ended with SIGKILL, which no process can prepare for,
+at a moment drawn evenly from the time that the whole training takes. It is gone on with, with `--resume`, or
+as it was started where the run's folder has no config yet, and killed again, until it ends before its time
+has come. A kill counts if it ended a process. What is compared then: the names of all checkpoints, every bit
+of every tensor in them, their metadata, and TensorBoard's rows but for times.
+
+Processes are forked from one that has imported everything, so that kills hit the training and not the seconds
+of imports before it. The run that is left alone has an interpreter of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
+import multiprocessing
+import os
 import random
 import shutil
-import subprocess
-import sys
+import signal
 import tempfile
 import time
+from collections import Counter
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-N_ENVS, N_STEPS, ROLLOUTS = 8, 32, 40
+from memspan import cli
+from memspan.runs import RunConfig, make_env
+
+N_ENVS, N_STEPS, ROLLOUTS, EVERY = 8, 6, 16, 2
 TRAINING = [
-    *("--env.max-length", "10", "--n-envs", str(N_ENVS), "--n-steps", str(N_STEPS), "--width", "32"),
-    *("--total-timesteps", str(ROLLOUTS * N_ENVS * N_STEPS), "--stats-window-size", "50"),
-    *("--checkpoint-every", str(2 * N_ENVS * N_STEPS), "--observe-previous"),
+    *("--env.max-length", "10", "--n-envs", str(N_ENVS), "--n-steps", str(N_STEPS), "--width", "16"),
+    *("--total-timesteps", str(ROLLOUTS * N_ENVS * N_STEPS), "--stats-window-size", "10"),
+    *("--checkpoint-every", str(EVERY * N_ENVS * N_STEPS), "--n-minibatches", "2", "--n-epochs", "1"),
+    *("--observe-previous", "--memory.n-layers", "1"),
 ]
+FORKED = multiprocessing.get_context("forkserver")
+FRESH = multiprocessing.get_context("spawn")
 
 
 def differences(one: Path, other: Path) -> list[str]:
@@ -72,80 +87,151 @@ def scalars(run: Path) -> dict[str, list[tuple[int, str]]]:
     return {tag: sorted(rows) for tag, rows in found.items()}
 
 
+def warm_up() -> None:
+    """Imports and loads all that a training needs, to be forked from."""
+    for name in ("memspan.train", "memspan.memory", "torch._dynamo"):
+        importlib.import_module(name)
+    env = make_env(RunConfig(n_envs=1))
+    env.reset()
+    env.step(np.zeros(1, dtype=np.int64))
+
+
+if __name__ == "__mp_main__":
+    warm_up()
+
+
+def train(flags: list[str], output: str) -> None:
+    """In a process of its own: `memspan train`, with all it says in a file."""
+    with open(output, "ab") as file:
+        for handle in (1, 2):
+            os.dup2(file.fileno(), handle)
+    raise SystemExit(cli.main(["train", *flags]))
+
+
 class Trial:
     """One run in a folder of its own.
 
     Args:
         run_dir: where it goes.
         memory: its memory.
+        output: file for what it says; beside the folder by default.
     """
 
-    def __init__(self, run_dir: Path, memory: str) -> None:
+    def __init__(self, run_dir: Path, memory: str, output: Path | None = None) -> None:
         self.folder = run_dir / "Corridor-v0" / memory / "0"
+        self.output = output or run_dir.with_suffix(".txt")
+        self.seconds = 0.0
         self._first = ["--run-dir", str(run_dir), "--memory", memory, *TRAINING]
 
-    def start(self) -> subprocess.Popen[str]:
+    def start(self, fresh: bool = False) -> BaseProcess:
         """Starts the run, or goes on with it."""
         begun = (self.folder / "config.yaml").exists()
         flags = ["--resume", str(self.folder)] if begun else self._first
-        return subprocess.Popen(
-            [sys.executable, "-m", "memspan", "train", *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        process = (FRESH if fresh else FORKED).Process(target=train, args=(flags, str(self.output)))
+        self._begin = time.monotonic()
+        process.start()
+        return process
 
-    def kill_after(self, seconds: float) -> None:
-        """Starts or goes on, and kills."""
-        process = self.start()
-        try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            process.kill()
-        process.communicate()
+    def run(self, fresh: bool = False) -> tuple[int | None, str]:
+        """Starts or goes on, to the end; returns the exit code and all that has been said."""
+        process = self.start(fresh)
+        process.join()
+        self.seconds = time.monotonic() - self._begin
+        return process.exitcode, self.output.read_text()
 
-    def finish(self) -> None:
-        """Goes on to the end.
+    def ends_within(self, seconds: float) -> bool:
+        """Starts or goes on; after so many seconds it is killed.
+
+        Returns:
+            Whether it came to its end.
 
         Raises:
-            RuntimeError: the command fails.
+            RuntimeError: the command failed.
         """
         process = self.start()
-        output, _ = process.communicate()
-        if process.returncode and "finished already" not in output:
-            raise RuntimeError(f"{self.folder}: exit code {process.returncode}\n{output}")
+        process.join(seconds)
+        process.kill()
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return False
+        self.seconds = time.monotonic() - self._begin
+        self.check(process.exitcode, self.output.read_text())
+        return True
+
+    def check(self, code: int | None, said: str) -> None:
+        """Raises RuntimeError for a command that failed."""
+        if code and "finished already" not in said:
+            raise RuntimeError(f"{self.folder}: exit code {code}\n{said}")
+
+    def reached(self) -> int | None:
+        """Rollouts that the newest checkpoint was written after; None where there is no config yet."""
+        if not (self.folder / "config.yaml").exists():
+            return None
+        numbers = [int(path.stem) for path in self.folder.glob("checkpoints/[0-9]*.safetensors")]
+        return max(numbers, default=0) // (N_ENVS * N_STEPS)
+
+
+def where(reached: int | None) -> str:
+    """In words, for the count of where kills hit."""
+    if reached is None:
+        return "before the config was written"
+    if reached == 0:
+        return "before the first checkpoint"
+    quarter = 4 * (reached - 1) // ROLLOUTS
+    return f"after a checkpoint in quarter {quarter + 1} of the run"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Kills a training at random moments.")
-    parser.add_argument("--kills", type=int, default=100, help="trials, each with one kill")
+    parser.add_argument("--kills", type=int, default=100, help="how many; each ends a process")
     parser.add_argument("--memory", default="expire-span")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     console = Console()
-    moments = random.Random(args.seed)
+    draw = random.Random(args.seed)
     bar = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    same = 0
+    FORKED.set_forkserver_preload(["__main__"])
+    survived, killed, runs, hits = 0, 0, 0, Counter[str]()
     with tempfile.TemporaryDirectory() as folder, Progress(*bar, console=console) as progress:
         task = progress.add_task("a run left alone", total=args.kills)
         whole = Trial(Path(folder) / "whole", args.memory)
-        begin = time.monotonic()
-        whole.finish()
-        seconds = time.monotonic() - begin
-        for number in range(args.kills):
-            progress.update(task, description=f"{same} of {number} identical")
-            trial = Trial(Path(folder) / str(number), args.memory)
-            moment = moments.uniform(0, seconds)
-            trial.kill_after(moment)
-            trial.finish()
+        whole.check(*whole.run(fresh=True))
+        FORKED.Process(target=time.sleep, args=(0,)).start()  # imports, which are not to be timed
+        clock = Trial(Path(folder) / "clock", args.memory)
+        clock.check(*clock.run())
+        seconds = clock.seconds
+        while killed < args.kills:
+            trial, moments = Trial(Path(folder) / str(runs), args.memory), list[str]()
+            reached = None
+            while killed + len(moments) < args.kills:
+                before, moment = reached, draw.uniform(0, seconds)
+                if trial.ends_within(moment):
+                    break
+                reached = trial.reached()
+                hits[where(reached)] += 1
+                moments.append(f"{moment:.1f} s, {where(reached)}")
+                progress.update(task, completed=killed + len(moments))
+                if not console.is_terminal:
+                    print(f"kill {killed + len(moments)}, run {runs}: {moments[-1]}", flush=True)
+                # How long a run takes may change with what else the machine does: not to kill starts alone.
+                seconds *= 1.0 if reached != before else 1.2
+            else:
+                trial.check(*trial.run())
+            seconds = trial.seconds * ROLLOUTS / max(ROLLOUTS - (reached or 0), ROLLOUTS // 4)
             found = differences(whole.folder, trial.folder)
-            same += not found
+            runs += 1
+            killed += len(moments)
+            survived += 0 if found else len(moments)
             for line in found:
-                progress.print(f"killed after {moment:.2f} s: {line}")
+                progress.print(f"killed after {'; '.join(moments)}: {line}")
             shutil.rmtree(trial.folder)
-            progress.advance(task)
-    console.print(f"{same} of {args.kills} identical")
-    return int(same < args.kills)
+            progress.update(task, description=f"{survived} of {killed} kills survived")
+            if not console.is_terminal:
+                print(f"{survived} of {killed} kills survived, {runs} runs", flush=True)
+    for words, count in sorted(hits.items()):
+        console.print(f"{count:4} killed {words}")
+    console.print(f"{survived} of {killed} kills survived, in {runs} runs")
+    return int(survived < args.kills)
 
 
 if __name__ == "__main__":

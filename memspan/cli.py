@@ -54,7 +54,8 @@ def main(args: Sequence[str] | None = None) -> int:
         print(f"memspan: {package} is missing: pip install 'memspan[{EXTRAS[package]}]'", file=sys.stderr)
         return WRONG_USE
     except (ValueError, OSError) as error:
-        print(f"memspan: {' '.join(str(error).split())}", file=sys.stderr)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one tells
+            print(f"memspan: {' '.join(str(error).split())}", file=sys.stderr)
         return WRONG_USE
 
 

@@ -34,6 +34,7 @@ from memspan.evaluation import (
 )
 from memspan.evaluation.episodes import OnProgress
 from memspan.evaluation.results import FILE_NAME
+from memspan.memory import make_config
 from memspan.runs import (
     LEFT_OUT,
     CheckpointInfo,
@@ -50,6 +51,7 @@ from memspan.runs import (
 from memspan.runs.beyond import TRAINED, Beyond, settings_by_run, split_settings
 from memspan.runs.checkpoint import as_plain
 from memspan.runs.config import NOT_SETTINGS
+from memspan.runs.environments import environment_spec
 from memspan.runs.folder import CONFIG
 
 COLUMNS = 100
@@ -115,7 +117,7 @@ def main(args: Sequence[str] | None = None) -> int:
     settings, others = split_settings(sys.argv[1:] if args is None else args)
     options = tyro.cli(Options, prog="memspan evaluate", args=others, config=(FlagCreatePairsOff,))
     options.validate()
-    configs, left_out = scan_runs(options.runs, load_config)
+    configs, left_out = scan_runs(options.runs, load_known if any(settings.values()) else load_config)
     beyond = settings_by_run(configs, settings)
     where = {folder: folder / one.folder for folder, one in beyond.items()}
 
@@ -152,13 +154,25 @@ def main(args: Sequence[str] | None = None) -> int:
     return LEFT_OUT if left_out else 0
 
 
+def load_known(folder: Path) -> RunConfig:
+    """A run's configuration, its environment and its memory known here.
+
+    Raises:
+        ValueError: it is damaged or foreign.
+    """
+    config = load_config(folder)
+    environment_spec(config.env)
+    make_config(config.memory, config.memory_kwargs)
+    return config
+
+
 def check_run(folder: Path, options: Options) -> None:
     """What can be told to be wrong before anything is played.
 
     Raises:
         ValueError: no run folder, no whole checkpoint, or environments that training had seeded alike.
     """
-    config = load_config(folder)
+    config = load_known(folder)
     read_info(checkpoint_path(folder, options.checkpoint))
     check_seeds(config, options, str(folder))
 

@@ -22,7 +22,17 @@ from memspan.evaluation import check_figure_path, provenance, save_figure
 from memspan.evaluation.horizon import FILE_NAME, Horizon, find_horizon
 from memspan.evaluation.horizon_figures import influence_of_steps, success_against_horizon
 from memspan.evaluation.occlusion import Occlusion, occlude
-from memspan.runs import RunConfig, checkpoint_path, find_runs, load_config, load_model, make_env, read_info
+from memspan.runs import (
+    LEFT_OUT,
+    RunConfig,
+    checkpoint_path,
+    lines_of,
+    load_config,
+    load_model,
+    make_env,
+    read_info,
+    scan_runs,
+)
 from memspan.runs.checkpoint import as_plain
 
 COLUMNS = 100
@@ -73,10 +83,10 @@ class Options:
 
 
 def main(args: Sequence[str] | None = None) -> int:
-    """Measures; returns the exit code.
+    """Measures; returns the exit code: 1 where a run is damaged or foreign and was left out, otherwise 0.
 
     Raises:
-        ValueError: an option or a run is wrong.
+        ValueError: an option is wrong, or no run is left.
     """
     options = tyro.cli(
         Options,
@@ -85,34 +95,46 @@ def main(args: Sequence[str] | None = None) -> int:
         config=(FlagCreatePairsOff,),
     )
     options.validate()
-    folders = find_runs(options.runs)
-    for folder in folders:
-        checkpoint_path(folder, options.checkpoint)
+
+    def read(folder: Path) -> Horizon | None:
+        reused = options.reuse and (folder / FILE_NAME).is_file()
+        if options.influence_figure is not None or not reused:
+            load_config(folder)
+            read_info(checkpoint_path(folder, options.checkpoint))
+        return Horizon.load(folder) if reused else None
+
+    folders, left_out = scan_runs(options.runs, read)
     console = Console(highlight=False)
     if not console.is_terminal:
         console.width = COLUMNS
     found: list[Horizon] = []
     hidden: list[tuple[str, str, Occlusion]] = []
-    for i, folder in enumerate(folders):
+    for i, (folder, known) in enumerate(folders.items()):
         title = f"[{i + 1}/{len(folders)}] {folder}"
-        if options.reuse and (folder / FILE_NAME).is_file():
-            found.append(Horizon.load(folder))
-        else:
-            found.append(measure(folder, options, console, title))
-            found[-1].save(folder)
-            console.print(f"{folder}: {_in_short(found[-1])}", soft_wrap=True, markup=False)
-        if options.influence_figure is not None:
-            with console.status(Text(f"{title}: hiding steps")):
-                hidden.append(_hide(folder, options))
+        try:
+            one = known or measure(folder, options, console, title)
+            if known is None:
+                one.save(folder)
+                console.print(f"{folder}: {_in_short(one)}", soft_wrap=True, markup=False)
+            found.append(one)
+            if options.influence_figure is not None:
+                with console.status(Text(f"{title}: hiding steps")):
+                    hidden.append(_hide(folder, options))
+        except ValueError as error:
+            left_out[folder] = str(error)
+    if not found:
+        raise ValueError(next(iter(left_out.values())))
     console.print(_table(found))
     files: list[Path] = []
     if options.figure is not None:
         files += save_figure(success_against_horizon(found), options.figure)
-    if options.influence_figure is not None:
+    if options.influence_figure is not None and hidden:
         files += save_figure(influence_of_steps(hidden), options.influence_figure)
     for file in files:
         console.print(f"Figure: {file}", soft_wrap=True, markup=False)
-    return 0
+    for line in lines_of(left_out):
+        print(f"memspan: {line}", file=sys.stderr)
+    return LEFT_OUT if left_out else 0
 
 
 def measure(folder: Path, options: Options, console: Console, title: str) -> Horizon:
@@ -134,14 +156,17 @@ def measure(folder: Path, options: Options, console: Console, title: str) -> Hor
             elif done == options.episodes:
                 console.print(f"{text}, {time.monotonic() - start:.0f} s", soft_wrap=True, markup=False)
 
-        told = find_horizon(
-            policy,
-            lambda: make_env(config, n_envs, options.seed),
-            options.episodes,
-            options.deterministic,
-            tell,
-            options.seed,
-        )
+        try:
+            told = find_horizon(
+                policy,
+                lambda: make_env(config, n_envs, options.seed),
+                options.episodes,
+                options.deterministic,
+                tell,
+                options.seed,
+            )
+        except ValueError as error:  # a fault and no damaged run: its traceback is needed
+            raise RuntimeError(f"{folder}: measuring failed") from error
     plain = as_plain(config)
     return Horizon(
         env=config.env.rpartition(":")[2],

@@ -17,6 +17,7 @@ from stable_baselines3.common.callbacks import BaseCallback, CallbackList
 from stable_baselines3.common.logger import Logger
 
 from memspan.agents import MemoryPPO
+from memspan.agents.distributed import ALONE, LostProcessError, Processes, joined
 from memspan.agents.faults import BadNumbersError, EnvironmentFaultError
 from memspan.agents.files import remove_leftovers
 from memspan.runs import RunConfig, load_config, make_env, make_model, read_info, run_folder, save_config
@@ -29,7 +30,7 @@ from memspan.runs.callbacks import (
     remove_old_checkpoints,
 )
 from memspan.runs.checkpoint import FORMATS, SUFFIX, resume_checkpoint
-from memspan.runs.checks import check_config
+from memspan.runs.checks import check_config, share_of_envs
 from memspan.runs.events import ContinuedTensorBoard
 from memspan.runs.flags import parse
 from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
@@ -62,47 +63,68 @@ def main(args: Sequence[str] | None = None) -> int:
             )
         return resume(parsed.resume)
     config = parse(args, prog="memspan train")
-    check_config(config)
     folder = run_folder(config)
-    save_config(config, folder)
-    return train(config, folder)
+    return _train_together(config, folder, new=True)
 
 
 def resume(folder: Path) -> int:
     """Goes on with the run in `folder`."""
-    config = load_config(folder)
-    check_config(config)
-    return train(config, folder)
+    return _train_together(load_config(folder), folder, new=False)
+
+
+def _train_together(config: RunConfig, folder: Path, new: bool) -> int:
+    """Trains with all processes that there are; nothing is written before each has checked the settings."""
+    try:
+        with joined(config.device, config.process_timeout) as processes:
+            with processes.together():
+                check_config(config)
+                share_of_envs(config, processes.size)
+            with processes.together():
+                if new and processes.is_first:
+                    save_config(config, folder)
+            return train(config, folder, processes=processes)
+    except LostProcessError as error:
+        # Not after something was printed about it already, where a run had begun.
+        print(f"memspan: {error}", file=sys.stderr)
+        return FAILED
 
 
 class AlreadyFinishedError(ValueError):
     """The run has all its steps."""
 
 
-def train(config: RunConfig, folder: Path, callbacks: Sequence[BaseCallback] = ()) -> int:
+def train(
+    config: RunConfig, folder: Path, callbacks: Sequence[BaseCallback] = (), processes: Processes = ALONE
+) -> int:
     """Trains in a run's folder, from its last checkpoint if it has one.
 
     Args:
         config: the run's settings.
         folder: where it is.
         callbacks: what else is to be called; they may look, but change nothing.
+        processes: those that train together; the first writes files and tells how it goes.
 
     Raises:
         AlreadyFinishedError: there is nothing left to train.
         ValueError: the checkpoint does not fit.
     """
-    console = Console(highlight=False)
-    last = _last_checkpoint(config, folder, console)
+    console = Console(highlight=False, quiet=not processes.is_first)
+    with processes.together():
+        last = _last_checkpoint(config, folder, console) if processes.is_first else None
+        (last, *_) = processes.exchange(last)
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    model = make_model(config, make_env(config))
+    model = make_model(config, make_env(config, share_of_envs(config, processes.size)))
+    if processes.size > 1:
+        model.learn_with(processes)
     logger = Logger(str(folder), [])
     model.set_logger(logger)
     if last is not None and not resume_checkpoint(model, config, last):
         # Not the same episodes and draws once more.
         model.set_random_seed(spread_seed(config.seed, model.num_timesteps))
         _print(console, f"{_why_anew(config, last)}: its episodes start anew.")
-    logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
+    if processes.is_first:
+        logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
     return _learn(model, config, folder, console, callbacks)
 
 
@@ -138,10 +160,11 @@ def _why_anew(config: RunConfig, checkpoint: Path) -> str:
 def _learn(
     model: MemoryPPO, config: RunConfig, folder: Path, console: Console, callbacks: Sequence[BaseCallback]
 ) -> int:
-    title = f"{config.memory} on {config.env}, seed {config.seed} -> {folder}"
+    many = f", {model.processes.size} processes" if model.processes.size > 1 else ""
+    title = f"{config.memory} on {config.env}, seed {config.seed}{many} -> {folder}"
     progress = ProgressCallback(title, console)
     checkpoints = CheckpointCallback(config, folder)
-    stop = StopCallback()
+    stop = StopCallback(patient=model.processes.size > 1)
     try:
         with stop.listening():
             model.learn(
@@ -151,15 +174,17 @@ def _learn(
             )
     except KeyboardInterrupt:
         progress.close()
-        checkpoints.save()
+        if model.processes.stopped_together:
+            checkpoints.save()
         _print(
             console, f"Stopped at {checkpoints.learnt} timesteps. Go on with: memspan train --resume {folder}"
         )
         return INTERRUPTED
-    except (BadNumbersError, EnvironmentFaultError, OSError) as error:
+    except (BadNumbersError, EnvironmentFaultError, LostProcessError, OSError) as error:
         progress.close()
-        with contextlib.suppress(OSError, BadNumbersError):
-            checkpoints.save()
+        if model.processes.stopped_together:
+            with contextlib.suppress(OSError, BadNumbersError, LostProcessError):
+                checkpoints.save()
         return _failed(console, error, folder)
     except ValueError as error:
         # Settings were checked: what goes wrong now is no wrong use, and its traceback is needed.
@@ -175,9 +200,12 @@ def _learn(
 
 def _failed(console: Console, error: Exception, folder: Path) -> int:
     """Says what went wrong and what there is to go on from."""
+    if isinstance(error, LostProcessError):
+        console = Console(highlight=False)  # the first process may be the one that is gone
     _print(console, f"Stopped: {' '.join(str(error).split())}")
     if error.__cause__ is not None:
-        _print(console, "".join(traceback.format_exception(error.__cause__)).rstrip())
+        # Of several processes the one where it happened.
+        _print(Console(highlight=False), "".join(traceback.format_exception(error.__cause__)).rstrip())
     last, _ = last_whole_checkpoint(folder)
     if last is not None:
         _print(console, f"Last good checkpoint: {last}. Go on with: memspan train --resume {folder}")

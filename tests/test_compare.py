@@ -277,10 +277,10 @@ def test_damaged_and_foreign_runs_are_named_and_left_out(tmp_path, runs, capsys)
     assert len(lines) == 7
     for why in (
         "lstm/0/evaluation.json: not of this version",
-        "success_rate='good': must be a number",
-        "seed='none': must be of type int",
+        "success_rate='good': must be of type float",
+        "seed='none': must be an integer",
         "model='resnet': no such setting",
-        "name='../../../x': must not leave its folder",
+        "name='../../../x': must be None or a name that a folder can have",
         f"{empty}: has neither TensorBoard events nor evaluation.json yet",
         "nothing is not a run folder",
     ):

@@ -261,6 +261,9 @@ def test_damaged_and_foreign_runs_are_left_out(tmp_path, run, capsys):
     (foreign / "config.yaml").write_text("optimizer: adam\n")
     without = make_run(tmp_path / "runs", seed=2)
     (without / "checkpoints" / "000000000512.safetensors").unlink()
+    elsewhere = make_run(tmp_path / "runs", seed=3)
+    config = (elsewhere / "config.yaml").read_text()
+    (elsewhere / "config.yaml").write_text(config.replace("memory: transformer-xl", "memory: elephant"))
     figure = tmp_path / "figure.png"
     args = ["evaluate", str(tmp_path / "runs"), str(tmp_path / "nothing"), "--episodes", "4"]
     assert cli.main([*args, "--figure", str(figure)]) == 1
@@ -268,14 +271,17 @@ def test_damaged_and_foreign_runs_are_left_out(tmp_path, run, capsys):
     assert figure.is_file()
     assert load(good)["episodes"] == 4
     lines = err.splitlines()
-    assert len(lines) == 4
+    assert len(lines) == 5
     for folder, why in [
         (run, "damaged or cut short"),
         (foreign, "optimizer='adam': no such setting"),
         (without, "has no checkpoint"),
+        (elsewhere, "memory='elephant': unknown"),
         (tmp_path / "nothing", "is not a run folder"),
     ]:
         assert [line for line in lines if str(folder) in line and why in line and "left out" in line]
+    assert cli.main([*args, "--env.max-length", "6"]) == 1
+    assert "memory='elephant': unknown" in capsys.readouterr().err
     (good / "evaluation.json").write_text("{")
     assert cli.main(["evaluate", str(good), "--reuse"]) == 2
     assert "not of this version" in capsys.readouterr().err

@@ -209,6 +209,18 @@ def test_command(tmp_path, capsys):
     load_model(run)
 
 
+def test_damaged_and_foreign_runs_are_left_out(tmp_path, capsys):
+    good, damaged, without = (make_run(tmp_path / "runs", seed=seed) for seed in range(3))
+    (damaged / "checkpoints" / "000000000512.safetensors").write_bytes(b"no checkpoint")
+    (without / "checkpoints" / "000000000512.safetensors").unlink()
+    assert cli.main(["horizon", str(tmp_path / "runs"), "--episodes", "4", "--n-envs", "4"]) == 1
+    assert Horizon.load(good).episodes == 4
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    for folder, why in ((damaged, "damaged"), (without, "has no checkpoint")):
+        assert [line for line in lines if f"{folder}" in line and why in line and "left out" in line]
+
+
 @pytest.mark.parametrize(
     ("args", "why"),
     [

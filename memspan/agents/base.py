@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import zip_longest
 from typing import Any, ClassVar, TypeVar
 
@@ -24,11 +25,14 @@ from torch import Tensor
 
 from memspan.agents import watch
 from memspan.agents.buffer import Block, MemoryDictRolloutBuffer, MemoryRolloutBuffer
+from memspan.agents.distributed import ALONE, Processes
 from memspan.agents.faults import BadNumbersError, bad_rollout, bad_update, make_finite, what_is_bad
 from memspan.agents.features import is_symbolic
 from memspan.agents.masks import check_masked, get_action_masks
 from memspan.agents.policy import Acted, Evaluated, MemoryPolicy
+from memspan.agents.row_infos import RowInfos
 from memspan.agents.saved_agent import SavedAgent
+from memspan.agents.shares import Ended, keep_in_step, prepare_rollout, share_rollout
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State, clone_state, make_config, select_rows
 
@@ -46,6 +50,7 @@ class MemoryAlgorithm(SavedAgent):
     policy: MemoryPolicy
     rollout_buffer: MemoryRolloutBuffer
     action_masks: bool
+    processes: Processes = ALONE
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class MemoryAlgorithm(SavedAgent):
         self.skipped_updates = 0
         self._rollout_is_bad = False
         self._env_seeds: list[int | None] = []
+        self._ended: list[Ended] = []
         self.auxiliary_coefs = auxiliary_coefs
         self.memory_loss_coef = memory_loss_coef
         self.memory_loss_gate = memory_loss_gate
@@ -165,6 +171,24 @@ class MemoryAlgorithm(SavedAgent):
         """Actions and the next state, see `MemoryPolicy.predict`."""
         return self.policy.predict(observation, state, episode_start, deterministic, action_masks)
 
+    # Several processes
+
+    def learn_with(self, processes: Processes) -> None:
+        """Has this agent, whose environments are its process's share, learn as one with those of the others.
+
+        See `memspan.agents.distributed`. To be called once, before `learn`.
+        """
+        self.processes = self.rollout_buffer.processes = processes
+        self._seed_rows(self.seed)
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        super().set_random_seed(seed)
+        self._seed_rows(seed)
+
+    def _seed_rows(self, seed: int | None) -> None:
+        if seed is not None and self.env is not None and self.processes.size > 1:
+            self.env.seed(seed + self.processes.rows(self.env.num_envs).start)
+
     # Rollouts
 
     def collect_rollouts(
@@ -175,23 +199,28 @@ class MemoryAlgorithm(SavedAgent):
         n_rollout_steps: int,
     ) -> bool:
         """Fills the buffer; see SB3's `OnPolicyAlgorithm.collect_rollouts`."""
+        if self.processes.size > 1:
+            prepare_rollout(self)
+        with self.processes.together():
+            return self._collect(env, callback, rollout_buffer, n_rollout_steps)
+
+    def _collect(
+        self,
+        env: VecEnv,
+        callback: BaseCallback,
+        rollout_buffer: RolloutBuffer,
+        n_rollout_steps: int,
+    ) -> bool:
         assert isinstance(rollout_buffer, MemoryRolloutBuffer)
         assert self._last_obs is not None
         assert self._last_episode_starts is not None
-        self.policy.set_training_mode(False)
-        if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
-            self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
-        # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
-        packed = self.policy.memory.compact(self._memory_state)
-        self._memory_state = {name: value.contiguous() for name, value in packed.items()}
-        self._rollout_is_bad = False
-        rollout_buffer.reset()
-        rollout_buffer.initial_state = clone_state(self._memory_state)
+        first_row = self.processes.rows(env.num_envs).start
+        self._begin_rollout(env, rollout_buffer, first_row)
         stats: dict[str, list[Tensor]] = {}
         callback.on_rollout_start()
         # Names as in SB3: callbacks find them in `self.locals`.
         for n_steps in range(n_rollout_steps):  # noqa: B007
-            masks = get_action_masks(env, self.action_space) if self.action_masks else None
+            masks = self._get_action_masks(env) if self.action_masks else None
             with torch.no_grad():
                 acted = self._act(masks)
             values, log_probs = acted.values, acted.log_probs
@@ -203,14 +232,15 @@ class MemoryAlgorithm(SavedAgent):
             if isinstance(self.action_space, spaces.Box):
                 clipped_actions = np.clip(actions, self.action_space.low, self.action_space.high)
             new_obs, rewards, dones, infos = watch.step(
-                env, clipped_actions, self._env_seeds, self.num_timesteps
+                env, clipped_actions, self._env_seeds, self.num_timesteps, first_row
             )
-            self.num_timesteps += env.num_envs
-            if bad := what_is_bad(new_obs, rewards):
+            self.num_timesteps += env.num_envs * self.processes.size
+            if bad := what_is_bad(new_obs, rewards, first_row):
                 self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
                 new_obs, rewards = make_finite(new_obs), make_finite(rewards)
             callback.update_locals(locals())
             if not callback.on_step():
+                self.processes.exchange()  # nothing, in place of a rollout
                 return False
             self._update_info_buffer(infos, dones)
             rewards = self._bootstrap_time_limits(rewards, dones, infos, values)
@@ -233,12 +263,37 @@ class MemoryAlgorithm(SavedAgent):
             )
         rollout_buffer.compute_returns_and_advantage(last_values=last_values, dones=dones)
         buffer = {name: getattr(rollout_buffer, name) for name in ("values", "log_probs", "returns")}
-        if bad := bad_rollout(buffer):
+        if bad := bad_rollout(buffer, first_row):
             self._bad_numbers(f"after {self.num_timesteps} timesteps: not finite: {', '.join(bad)}")
-        self._record_memory(stats)
+        measured = {name: torch.stack(values) for name, values in stats.items()}
+        told = {name: (one.mean().item(), one.max().item()) for name, one in measured.items()}
+        if self.processes.size > 1 and not share_rollout(self, told):
+            return False
+        self._record_memory(told)
         callback.update_locals(locals())
         callback.on_rollout_end()
         return True
+
+    def _begin_rollout(self, env: VecEnv, rollout_buffer: MemoryRolloutBuffer, first_row: int) -> None:
+        """Empties the buffer, notes what is remembered, and looks at what a reset has shown."""
+        self.policy.set_training_mode(False)
+        if self._memory_state is None or len(next(iter(self._memory_state.values()))) != env.num_envs:
+            self._memory_state = self.policy.memory.initial_state(env.num_envs, self.device)
+        # Row by row in memory, as it comes out of a file: where numbers lie may decide how sums are rounded.
+        packed = self.policy.memory.compact(self._memory_state)
+        self._memory_state = {name: value.contiguous() for name, value in packed.items()}
+        self._rollout_is_bad = False
+        # Those of a reset; those of a step have been looked at.
+        watch.check_space(env, self._last_obs, self._env_seeds, self.num_timesteps, first_row)
+        if bad := what_is_bad(self._last_obs, None, first_row):
+            self._bad_numbers(f"after {self.num_timesteps} timesteps: {', '.join(bad)}")
+            self._last_obs = make_finite(self._last_obs)
+        rollout_buffer.reset()
+        rollout_buffer.initial_state = clone_state(self._memory_state)
+
+    def _get_action_masks(self, env: VecEnv) -> np.ndarray:
+        with self._naming(env):
+            return get_action_masks(env, self.action_space)
 
     def _act(self, masks: np.ndarray | None) -> Acted:
         """One step, with actions that are allowed by `masks`; takes the memory's state over."""
@@ -249,6 +304,7 @@ class MemoryAlgorithm(SavedAgent):
                 self._memory_state,
                 torch.as_tensor(self._last_episode_starts, device=self.device),
                 action_masks=None if masks is None else torch.as_tensor(masks, device=self.device),
+                others=self.processes.others(len(self._last_episode_starts)),  # type: ignore[arg-type]
             )
         except (RuntimeError, ValueError) as error:
             if "nan" not in str(error):
@@ -276,14 +332,41 @@ class MemoryAlgorithm(SavedAgent):
                 for new, old in zip_longest(innermost._seeds, self._env_seeds[: innermost.num_envs])
             ]
             self._env_seeds = self._env_seeds[: innermost.num_envs]
-        return super()._setup_learn(*args, **kwargs)
+        with self.processes.together(), self._naming(self.env):
+            begun = super()._setup_learn(*args, **kwargs)
+        keep_in_step(self)
+        return begun
+
+    def _naming(self, env: VecEnv | None) -> AbstractContextManager[None]:
+        """Whatever goes wrong in the environments within is named."""
+        if env is None:
+            return nullcontext()
+        first_row = self.processes.rows(env.num_envs).start
+        return watch.naming(env, self._env_seeds, self.num_timesteps, first_row)
 
     def _update_info_buffer(self, infos: list[dict[str, Any]], dones: np.ndarray | None = None) -> None:
         # SB3 knows `is_success`; Gymnasium's environments, and ours, tell `success`.
         for row in np.flatnonzero(dones) if dones is not None else ():
             if "success" in infos[row]:
                 infos[row].setdefault("is_success", bool(infos[row]["success"]))
+        if self.processes.size > 1:
+            self._gather_ended(infos, dones)
+            return
+        if isinstance(infos, RowInfos) and dones is not None:
+            # SB3 looks into every info for ends of episodes; these have none elsewhere.
+            infos, dones = [infos[row] for row in np.flatnonzero(dones)], dones[dones]
         super()._update_info_buffer(infos, dones)
+
+    def _gather_ended(self, infos: list[dict[str, Any]], dones: np.ndarray | None) -> None:
+        """Keeps what has ended here, until that of all processes is put together at the rollout's end."""
+        if dones is not None and dones.any():
+            first_row = self.processes.rows(len(infos)).start
+            ended = {first_row + int(row): infos[row] for row in np.flatnonzero(dones)}
+            self._ended.append(Ended.of(self.rollout_buffer.pos, ended))
+
+    def _note_ended(self, infos: list[dict[str, Any]]) -> None:
+        """Episodes that have ended, here and elsewhere, in a step."""
+        super()._update_info_buffer(infos, np.ones(len(infos), dtype=bool))
 
     def _bootstrap_time_limits(
         self, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]], values: Tensor
@@ -299,7 +382,8 @@ class MemoryAlgorithm(SavedAgent):
         rewards = rewards.copy()
         shown = [row for row in cut if infos[row].get("terminal_observation_was_shown", False)]
         # The step that was acted in vain ends with its own value: it counts as if it had not been.
-        rewards[shown] += values.cpu().numpy()[shown]
+        if shown:
+            self._add_values(rewards, shown, values[shown])
         cut = [row for row in cut if row not in shown]
         if not cut:
             return rewards
@@ -315,30 +399,37 @@ class MemoryAlgorithm(SavedAgent):
                 select_rows(self._memory_state, torch.as_tensor(cut, device=self.device)),
                 torch.zeros(len(cut), dtype=torch.bool, device=self.device),
             )
-        rewards[cut] += self.gamma * last_values.cpu().numpy()
+        self._add_values(rewards, cut, self.gamma * last_values)
         return rewards
 
-    def _record_memory(self, stats: dict[str, list[Tensor]]) -> None:
-        """The same tags for every memory."""
-        for name, values in stats.items():
-            stacked = torch.stack(values)
-            self.logger.record(f"memory/{name}", stacked.mean().item())
+    def _add_values(self, rewards: np.ndarray, rows: list[int], values: Tensor) -> None:
+        """Adds values (rows,) to a step's rewards: now, or with all others of the rollout from a device."""
+        if self.rollout_buffer.on_device:
+            self.rollout_buffer.add_value(rows, values)
+        else:
+            rewards[rows] += values.cpu().numpy()
+
+    def _record_memory(self, measured: dict[str, tuple[float, float]]) -> None:
+        """The same tags for every memory; `measured` has mean and maximum of each."""
+        for name, (mean, largest) in measured.items():
+            self.logger.record(f"memory/{name}", mean)
             if name == "effective_memory":
-                self._effective_memory = stacked.mean().item()
-                self.logger.record("memory/peak_memory", stacked.max().item())
+                self._effective_memory = mean
+                self.logger.record("memory/peak_memory", largest)
         self.logger.record("memory/capacity", self.policy.memory.capacity)
 
     # Updates
 
     def _evaluate(self, block: Block) -> Evaluated:
-        return self.policy.evaluate_block(
-            block.observations,
-            block.actions,
-            block.state,
-            block.episode_starts,
-            block.rewards,
-            block.action_masks,
-        )
+        with self.processes.averaging(block.weight):
+            return self.policy.evaluate_block(
+                block.observations,
+                block.actions,
+                block.state,
+                block.episode_starts,
+                block.rewards,
+                block.action_masks,
+            )
 
     def _advantages(self, block: Block) -> Tensor:
         """Advantages less their mean, in units of their standard deviation, both over the rollout.
@@ -348,8 +439,8 @@ class MemoryAlgorithm(SavedAgent):
         """
         if not self.normalize_advantage:
             return block.advantages
-        every = self.rollout_buffer.advantages
-        return (block.advantages - float(every.mean())) / max(float(every.std()), self.min_advantage_std)
+        mean, std = self.rollout_buffer.advantage_moments()
+        return (block.advantages - mean) / max(std, self.min_advantage_std)
 
     def _memory_loss_coef(self) -> float:
         """Today's coefficient of the memory's own losses.
@@ -394,16 +485,16 @@ class MemoryAlgorithm(SavedAgent):
             BadNumbersError: it cannot be made, and the agent is to stop.
         """
         self.policy.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self.processes.backward(loss, block.weight, self.policy.parameters())
         norm = torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.max_grad_norm)
-        if torch.isfinite(loss.detach() + norm):
+        if torch.isfinite(loss + norm):
             self.policy.optimizer.step()
             return True
-        what = bad_update(losses, evaluated.log_probs.detach(), block.rows, self.policy)
+        rows = block.rows + self.processes.rows(self.n_envs).start
+        what = bad_update(losses, evaluated.log_probs.detach(), rows, self.policy)
         self.policy.optimizer.zero_grad()
         if self.on_nan == "stop":
-            raise BadNumbersError(
-                f"update {self._n_updates + 1}, after {self.num_timesteps} timesteps: {what}"
-            )
+            where = f"update {self._n_updates + 1}, after {self.num_timesteps} timesteps"
+            raise self.processes.shared(BadNumbersError(f"{where}: {what}"))
         self.skipped_updates += 1
         return False

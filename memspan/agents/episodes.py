@@ -20,6 +20,7 @@ from torch import Tensor
 
 from memspan.agents.observe_previous import ObservePrevious
 from memspan.agents.random_state import MAY_DIFFER, get_random_state, set_random_state
+from memspan.agents.shares import own_rows
 from memspan.agents.stored import check_like, check_shape, get_tensor, to_array, to_tensor
 from memspan.agents.vec_env import VecEnvAdapter
 from memspan.memory import State
@@ -57,6 +58,8 @@ def put_back_episodes(model: MemoryAlgorithm, tensors: Mapping[str, Tensor]) -> 
     """
     adapter = _adapter(model.env)
     like = None if adapter is None else adapter.get_snapshot()
+    if adapter is not None and model.processes.size > 1:
+        tensors = own_rows(model.processes, tensors, adapter.num_envs)
     if adapter is None or like is None or not any(name.startswith("env.") for name in tensors):
         return False
     for name, values in like.items():

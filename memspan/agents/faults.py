@@ -28,12 +28,13 @@ def bad_rows(values: np.ndarray) -> list[int]:
     return np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(1)).tolist()
 
 
-def what_is_bad(observations: Any, rewards: np.ndarray | None) -> list[str]:
+def what_is_bad(observations: Any, rewards: np.ndarray | None, first: int = 0) -> list[str]:
     """Lines that name tensor, value and environments; none if all numbers are finite.
 
     Args:
         observations: (B, ...), or a dictionary of such.
         rewards: (B,), or None.
+        first: index of the first environment.
     """
     parts = observations if isinstance(observations, dict) else {"": observations}
     named = {f"observation {part!r}" if part else "observation": values for part, values in parts.items()}
@@ -42,9 +43,9 @@ def what_is_bad(observations: Any, rewards: np.ndarray | None) -> list[str]:
     found = []
     for name, values in named.items():
         if rows := bad_rows(np.asarray(values)):
-            first = values[rows[0]].ravel()
-            value = float(first[~np.isfinite(first)][0])
-            found.append(f"{name} of {environments(rows)} is {value}")
+            numbers = values[rows[0]].ravel()
+            value = float(numbers[~np.isfinite(numbers)][0])
+            found.append(f"{name} of {environments([first + row for row in rows])} is {value}")
     return found
 
 
@@ -57,16 +58,15 @@ def make_finite(values: Any) -> Any:
     )
 
 
-def bad_rollout(named: Mapping[str, np.ndarray]) -> list[str]:
-    """Lines that name the array, step and environments of what is not finite in arrays (T, B)."""
+def bad_rollout(named: Mapping[str, np.ndarray], first: int = 0) -> list[str]:
+    """Lines that name array, step and environments, `first` on, of what is not finite in arrays (T, B)."""
     found = []
     for name, values in named.items():
         bad = ~np.isfinite(values)
         if bad.any():
             step = int(bad.any(1).argmax())
-            found.append(
-                f"{name} of {environments(np.flatnonzero(bad[step]).tolist())} at step {step} of the rollout"
-            )
+            rows = (first + np.flatnonzero(bad[step])).tolist()
+            found.append(f"{name} of {environments(rows)} at step {step} of the rollout")
     return found
 
 

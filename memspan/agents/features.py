@@ -14,6 +14,8 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from memspan.memory import over_all
+
 # NatureCNN's convolutions need at least this many pixels; what is smaller is no picture.
 SMALLEST_PICTURE = 36
 # A MultiDiscrete with fewer numbers, or of fewer values, is no sentence: one-hot numbers serve it as well.
@@ -71,17 +73,25 @@ class DifferenceExtractor(BaseFeaturesExtractor):
     def _register_average(self, length: int) -> None:
         self.register_buffer("average", torch.zeros(length))
         self.register_buffer("n_seen", torch.tensor(-1))
+        self._told: tuple[Tensor, int, int] | None = None
+
+    def _count(self) -> int:
+        """`n_seen` as a number: a device is asked only when it has changed."""
+        count = self.n_seen
+        if self._told is None or self._told[0] is not count or self._told[1] != count._version:
+            self._told = count, count._version, int(count)
+        return self._told[2]
 
     def _usual(self, now: Callable[[], Tensor]) -> Tensor:
         """The average to take away, (length,); `now` gives the mean of the present observations."""
-        if self.n_seen < 0:
+        if self._count() < 0:
             # Until there is a block to learn from, the first observations have to do.
-            self.average, self.n_seen = now(), self.n_seen + 1
+            self.average, self.n_seen = over_all(now()), self.n_seen + 1
         usual = self.average
-        if self.training and torch.is_grad_enabled() and self.n_seen < self.n_averaged:
+        if self.training and torch.is_grad_enabled() and self._count() < self.n_averaged:
             # For the next time: the first update starts from the features that were acted upon.
             self.n_seen += 1
-            self.average = usual.lerp(now(), 1 / self.n_seen)
+            self.average = usual.lerp(over_all(now()), 1 / self.n_seen)
         return usual
 
 

@@ -8,17 +8,20 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import torch
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_device
 from torch import Tensor, nn
+from torch.distributions import Categorical
+from torch.nn import functional as F
 
 from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
 from memspan.agents.features import default_extractor, preprocess
 from memspan.agents.masks import as_masks, mask_logits
+from memspan.agents.precision import use_precision
 from memspan.agents.saved import Saved, check_memory_settings, write_saved
 from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
 
@@ -66,6 +69,8 @@ class MemoryPolicy(ActorCriticPolicy):
             actions. SB3's 0.01 makes a first policy that does not care where it goes. Behind a door that is
             chosen by a coin, the value is the same whatever is remembered, and the critic, who learns at
             every step, has nothing to remember it for; one that prefers a door gives it a reason.
+        precision: "float32", or "bfloat16" for the matrix products of linear layers between observations and
+            the last ones of actor and critic, see `memspan.agents.precision`.
         auxiliary_tasks: what to learn beside acting, see `memspan.agents.auxiliary`; the agent's coefficients
             set it.
         kwargs: as in SB3's ActorCriticPolicy; by default the optimizer is a fused Adam with eps 1e-8 and
@@ -83,6 +88,7 @@ class MemoryPolicy(ActorCriticPolicy):
         net_arch: list[int] | dict[str, list[int]] | None = None,
         features_extractor_class: type[BaseFeaturesExtractor] | None = None,
         first_preference: float = 0.01,
+        precision: str = "float32",
         auxiliary_tasks: Sequence[str] = (),
         **kwargs: Any,
     ) -> None:
@@ -102,6 +108,7 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory_kwargs = dict(memory_kwargs or {})
         self.width = width
         self.first_preference = first_preference
+        self.precision = precision
         self.auxiliary_tasks = list(auxiliary_tasks)
         super().__init__(
             observation_space,
@@ -121,6 +128,8 @@ class MemoryPolicy(ActorCriticPolicy):
             assert isinstance(self.action_net, nn.Linear)
             nn.init.orthogonal_(self.action_net.weight, gain=self.first_preference)
         self.memory = memory
+        for part in (self.features_extractor, self.embed, self.memory, self.mlp_extractor):
+            use_precision(part, self.precision)
         self.auxiliary = AuxiliaryTasks(
             self.auxiliary_tasks, self.width, self.observation_space, self.action_space
         )
@@ -139,6 +148,7 @@ class MemoryPolicy(ActorCriticPolicy):
             memory_kwargs=self.memory_kwargs,
             width=self.width,
             first_preference=self.first_preference,
+            precision=self.precision,
             auxiliary_tasks=self.auxiliary_tasks,
         )
         return data
@@ -182,18 +192,40 @@ class MemoryPolicy(ActorCriticPolicy):
         episode_start: Tensor,
         deterministic: bool = False,
         action_masks: Tensor | None = None,
+        others: tuple[int, int] = (0, 0),
     ) -> Acted:
-        """One step; takes `state` over, see `Memory.step`. `action_masks` is (B, choices) bool."""
+        """One step; takes `state` over, see `Memory.step`.
+
+        Args:
+            observations: (B, ...).
+            state: of the memory.
+            episode_start: (B,) bool.
+            deterministic: the most probable actions instead of drawn ones.
+            action_masks: (B, choices) bool.
+            others: rows of other processes before and behind these. They draw, too: all processes use up the
+                same random numbers, and each row gets those of its place among all.
+        """
         memory = self.memory.step(self.embed_observations(observations), state, episode_start)
         latent_pi, latent_vf = self.mlp_extractor(memory.features)
+        if any(others):
+            latent_pi = F.pad(latent_pi, (0, 0, *others))
+            action_masks = None if action_masks is None else F.pad(action_masks, (0, 0, *others), value=True)
         distribution = self._get_action_dist_from_latent(latent_pi, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
-        values = self.value_net(latent_vf).squeeze(-1)
-        return Acted(actions, values, distribution.log_prob(actions), memory)
+        log_probs = distribution.log_prob(actions)
+        if any(others):
+            own = slice(others[0], len(actions) - others[1])
+            actions, log_probs = actions[own], log_probs[own]
+        return Acted(actions, self.value_net(latent_vf).squeeze(-1), log_probs, memory)
 
     def _get_action_dist_from_latent(
         self, latent_pi: Tensor, action_masks: Tensor | None = None
     ) -> Distribution:
+        if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
+            # As SB3, without torch's checks, which cost as much as drawing; that finds a NaN, too.
+            logits = self.action_net(latent_pi)
+            self.action_dist.distribution = Categorical(logits=logits, validate_args=False)
+            return self.action_dist
         if action_masks is None:
             return super()._get_action_dist_from_latent(latent_pi)
         logits = mask_logits(self.action_net(latent_pi), action_masks, self.action_space)

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
-from stable_baselines3.common.utils import FloatSchedule, explained_variance
+from stable_baselines3.common.utils import FloatSchedule
 from torch.nn import functional as F
 
 from memspan.agents.base import MemoryAlgorithm
+from memspan.agents.buffer import Block
 
 
 class MemoryPPO(MemoryAlgorithm):
@@ -153,9 +154,9 @@ class MemoryPPO(MemoryAlgorithm):
         records: dict[str, list[float]] = {}
         proceed = True
         if self._rollout_is_bad:
-            self.skipped_updates += self.n_epochs * min(self.n_minibatches, self.n_envs)
+            self.skipped_updates += self.n_epochs * self._n_sets
         for _ in range(0 if self._rollout_is_bad else self.n_epochs):
-            for block in self.rollout_buffer.blocks(min(self.n_minibatches, self.n_envs)):
+            for block in self.rollout_buffer.blocks(self._n_sets):
                 evaluated = self._evaluate(block)
                 advantages = self._advantages(block)
                 log_ratio = evaluated.log_probs - block.log_probs
@@ -183,7 +184,7 @@ class MemoryPPO(MemoryAlgorithm):
                 numbers = {name: value.item() for name, value in losses.items()}
                 numbers["approx_kl"] = approx_kl
                 numbers["clip_fraction"] = ((ratio - 1).abs() > clip_range).float().mean().item()
-                if self.target_kl is not None and approx_kl > 1.5 * self.target_kl:
+                if self._is_far(approx_kl, block):
                     proceed = False
                 elif not self._descend(
                     losses,
@@ -197,22 +198,36 @@ class MemoryPPO(MemoryAlgorithm):
                 ):
                     continue
                 for name, number in numbers.items():
-                    records.setdefault(name, []).append(number)
+                    # A part of the minibatch's, where other processes have the rest of it.
+                    records.setdefault(name, []).append(block.weight and number * block.weight)
                 if not proceed:
                     break
             self._n_updates += 1
             if not proceed:
                 break
-        for name, values_ in records.items():
-            self.logger.record(f"train/{name}", float(np.mean(values_)))
+        self._record_means(records)
         if self.on_nan == "skip":
             self.logger.record("train/skipped_updates", self.skipped_updates)
         self.logger.record("train/memory_loss_coef", memory_loss_coef)
         self.logger.record("train/ent_coef", ent_coef)
         self.logger.record("train/clip_range", clip_range)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
-        buffer = self.rollout_buffer
-        self.logger.record(
-            "train/explained_variance",
-            explained_variance(buffer.values.flatten(), buffer.returns.flatten()),
-        )
+        self.logger.record("train/explained_variance", self.rollout_buffer.explained_variance())
+
+    @property
+    def _n_sets(self) -> int:
+        """Minibatches that there can be."""
+        return min(self.n_minibatches, self.n_envs * self.processes.size)
+
+    def _is_far(self, approx_kl: float, block: Block) -> bool:
+        """Whether the policy, on a minibatch, has gone too far from that which acted."""
+        if self.target_kl is None:
+            return False
+        (over_all,) = self.processes.sum([block.weight and approx_kl * block.weight])
+        return over_all > 1.5 * self.target_kl
+
+    def _record_means(self, records: dict[str, list[float]]) -> None:
+        """Writes down the means over an update, of all processes."""
+        means = self.processes.sum(float(np.mean(values)) for values in records.values())
+        for name, mean in zip(records, means, strict=True):
+            self.logger.record(f"train/{name}", mean)

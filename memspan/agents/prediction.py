@@ -21,6 +21,8 @@ from stable_baselines3.common.preprocessing import get_flattened_obs_dim, prepro
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from memspan.memory import over_all
+
 
 class _FromAction(nn.Module):
     """Base of what predicts from features and action.
@@ -72,10 +74,14 @@ class WhatComesNext(_FromAction):
             The mean squared error of the next inputs that are of the same episode.
         """
         goes_on = ~episode_starts[1:]
+        judged = goes_on.sum() / goes_on.shape[1]
+        among_all = over_all(judged)
         if not goes_on.any():
             return features.new_zeros(())
         comes = F.layer_norm(x[1:].detach(), x.shape[-1:])
-        return F.mse_loss(self.predict(features[:-1], actions[:-1])[goes_on], comes[goes_on])
+        error = F.mse_loss(self.predict(features[:-1], actions[:-1])[goes_on], comes[goes_on])
+        # Rows with more such steps count for more, in other processes, too.
+        return error * (judged / among_all)
 
 
 class Outcome(_FromAction):

@@ -20,7 +20,7 @@ Self = TypeVar("Self", bound="SavedAgent")
 _FOLLOW = (
     *("lr_schedule", "memory_loss_schedule", "start_time", "rollout_buffer_class", "rollout_buffer_kwargs"),
     *("_last_obs", "_last_episode_starts", "_last_original_obs", "action_noise"),
-    *("_rollout_is_bad", "_env_seeds"),
+    *("_rollout_is_bad", "_env_seeds", "_ended", "processes"),
 )
 """Attributes that follow from others, or mean nothing in another process."""
 

@@ -24,6 +24,7 @@ from stable_baselines3.common.logger import Logger
 from torch import Tensor
 
 from memspan.agents.episodes import put_back_episodes, take_episodes
+from memspan.agents.shares import join_snapshot
 from memspan.agents.stored import check_finite, check_like, check_shape, get_tensor
 
 if TYPE_CHECKING:
@@ -69,6 +70,14 @@ def take_snapshot(model: MemoryAlgorithm, episodes: bool = True) -> Snapshot:
     }
     copies = {name: value.detach().clone() for name, value in tensors.items()}
     return Snapshot(copies, model.num_timesteps, model._n_updates, counters)
+
+
+def whole_snapshot(model: MemoryAlgorithm, own: Snapshot) -> Snapshot | None:
+    """The snapshot of all of which each process has taken its share; None in all but the first."""
+    if model.processes.size == 1:
+        return own
+    assert model.env is not None
+    return join_snapshot(model.processes, own, model.policy.memory.initial_state(1), model.env.num_envs)
 
 
 def put_back_learnt(model: MemoryAlgorithm, snapshot: Snapshot) -> None:

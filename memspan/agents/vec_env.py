@@ -12,6 +12,8 @@ from gymnasium.vector import AutoresetMode
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from memspan.agents.row_infos import Ends, RowInfos, tell_end
+
 _TRANSLATED = {"final_obs", "final_info", "_final_obs", "_final_info"}
 _STATE = "state."
 
@@ -42,9 +44,12 @@ class VecEnvAdapter(VecEnv):
         super().__init__(env.num_envs, env.single_observation_space, env.single_action_space)
         mode = env.metadata.get("autoreset_mode", AutoresetMode.NEXT_STEP)
         self.autoreset_mode = AutoresetMode(mode)
+        # An engine never writes again what it has returned: infos can be made later.
+        self._infos_last = getattr(type(env), "never_rewrites", False)
         self._start = time.time()
+        self._steps = 0
         self._returns = np.zeros(env.num_envs)
-        self._lengths = np.zeros(env.num_envs, dtype=np.int64)
+        self._starts = np.zeros(env.num_envs, dtype=np.int64)  # by the count of `_steps`
         # NEXT_STEP only: how rows ended whose reset is still to come.
         self._ending: dict[int, dict[str, Any]] = {}
 
@@ -60,8 +65,7 @@ class VecEnvAdapter(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self.reset_infos = self._rows(infos)
-        self._returns[:] = 0
-        self._lengths[:] = 0
+        self._begin(np.ones(self.num_envs, dtype=np.bool_))
         self._ending.clear()
         return observations  # type: ignore[no-any-return]
 
@@ -77,7 +81,7 @@ class VecEnvAdapter(VecEnv):
         if not hasattr(type(self.env), "set_snapshot") or self.autoreset_mode == AutoresetMode.NEXT_STEP:
             return None
         inner = {f"{_STATE}{field}": values for field, values in self.env.get_snapshot().items()}  # type: ignore[attr-defined]
-        return {"returns": self._returns.copy(), "lengths": self._lengths.copy(), **inner}
+        return {"returns": self._returns.copy(), "lengths": self._steps - self._starts, **inner}
 
     def set_snapshot(self, snapshot: Mapping[str, np.ndarray]) -> VecEnvObs:
         """Goes on from a snapshot, in place of a reset.
@@ -94,8 +98,8 @@ class VecEnvAdapter(VecEnv):
             if field.startswith(_STATE)
         }
         observations: VecEnvObs = self.env.set_snapshot(inner)  # type: ignore[attr-defined]
-        self._returns[:] = snapshot["returns"]
-        self._lengths[:] = snapshot["lengths"]
+        self._returns = np.array(snapshot["returns"], dtype=np.float64)
+        self._starts = self._steps - np.asarray(snapshot["lengths"], dtype=np.int64)
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -105,11 +109,14 @@ class VecEnvAdapter(VecEnv):
 
     def step_wait(self) -> VecEnvStepReturn:
         observations, rewards, terminated, truncated, vector_infos = self.env.step(self._actions)
-        rewards = np.asarray(rewards, dtype=np.float32)
+        # Summed up as they are told, as SB3's Monitor does.
+        self._returns += rewards
+        self._steps += 1
+        rewards = np.asarray(rewards).astype(np.float32)
+        if self._infos_last:
+            return self._finish_later(observations, rewards, truncated, vector_infos)
         dones = terminated | truncated
         infos = self._rows(vector_infos)
-        self._returns += rewards
-        self._lengths += 1
         if self.autoreset_mode == AutoresetMode.NEXT_STEP:
             return self._finish_next_step(observations, rewards, dones, truncated & ~terminated, infos)
         ended = dones.nonzero()[0]
@@ -126,6 +133,19 @@ class VecEnvAdapter(VecEnv):
                 only_truncated = bool(truncated[row] and not terminated[row])
                 self._finish(infos, row, last_infos[row], last_obs[row], only_truncated)
         return observations, rewards, dones, infos
+
+    def _finish_later(
+        self, observations: Any, rewards: np.ndarray, truncated: np.ndarray, vector_infos: dict[str, Any]
+    ) -> VecEnvStepReturn:
+        """Reports the ends of episodes when they are read; for SAME_STEP, and infos that stay as they are."""
+        dones = vector_infos.get("_final_obs")
+        if dones is None:
+            infos = RowInfos(vector_infos, self.num_envs)
+            return observations, rewards, np.zeros(self.num_envs, np.bool_), infos  # type: ignore[return-value]
+        last_obs, seconds = vector_infos["final_obs"], time.time() - self._start
+        ends = Ends(dones, truncated, last_obs, self._returns, self._starts, self._steps, seconds)
+        self._begin(dones)
+        return observations, rewards, dones, RowInfos(vector_infos, self.num_envs, ends)  # type: ignore[return-value]
 
     def _finish_next_step(
         self,
@@ -160,17 +180,16 @@ class VecEnvAdapter(VecEnv):
         truncated: bool,
     ) -> None:
         info = infos[row] = dict(final_info)
-        info["terminal_observation"] = final_obs
-        info["TimeLimit.truncated"] = truncated
-        info["episode"] = {
-            "r": float(self._returns[row]),
-            "l": int(self._lengths[row]),
-            "t": round(time.time() - self._start, 6),
-        }
-        if "success" in info:
-            info.setdefault("is_success", bool(info["success"]))
+        length, seconds = self._steps - self._starts[row], time.time() - self._start
+        tell_end(info, final_obs, truncated, self._returns[row], length, seconds)
         self._returns[row] = 0
-        self._lengths[row] = 0
+        self._starts[row] = self._steps
+
+    def _begin(self, mask: np.ndarray) -> None:
+        """Counts anew in the rows of `mask`, in new arrays: the old ones may still be read."""
+        self._returns, self._starts = self._returns.copy(), self._starts.copy()
+        np.putmask(self._returns, mask, 0.0)
+        np.putmask(self._starts, mask, self._steps)
 
     def _rows(self, infos: dict[str, Any]) -> list[dict[str, Any]]:
         """One dictionary a row, of what a vector environment tells in arrays with masks."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import connection
 from typing import Any
 
@@ -97,7 +99,33 @@ def watch_workers(env: VecEnv, timeout: float | None = None) -> None:
         setattr(owner, pipes, type(getattr(owner, pipes))(watched))
 
 
-def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int) -> VecEnvStepReturn:
+@contextmanager
+def naming(env: VecEnv, seeds: list[int | None], timesteps: int, first: int = 0) -> Iterator[None]:
+    """Whatever goes wrong in the environments while they are called is named, and their workers are ended.
+
+    Args:
+        env: the environments.
+        seeds: that each was last seeded with.
+        timesteps: those made before.
+        first: index of the first of them among those of all processes.
+
+    Raises:
+        EnvironmentFaultError: an environment raises, hangs or ends.
+    """
+    try:
+        yield
+    except Exception as error:
+        in_environments, index = _index(error)
+        if not in_environments:
+            raise
+        end_workers(env)
+        said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
+        raise EnvironmentFaultError(_at(index, seeds, timesteps, first) + said) from error
+
+
+def step(
+    env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: int, first: int = 0
+) -> VecEnvStepReturn:
     """One step of the environments, of which whatever goes wrong is named.
 
     Args:
@@ -105,25 +133,28 @@ def step(env: VecEnv, actions: np.ndarray, seeds: list[int | None], timesteps: i
         actions: one each.
         seeds: that each was last seeded with.
         timesteps: those made before.
+        first: index by which the first environment is named.
 
     Raises:
         EnvironmentFaultError: an environment raises, hangs, ends, or breaks its space.
     """
-    try:
+    with naming(env, seeds, timesteps, first):
         answer = env.step(actions)
-    except Exception as error:
-        end_workers(env)
-        index = _index(error)
-        said = str(error) if isinstance(error, EnvironmentFaultError) else f"{type(error).__name__}: {error}"
-        raise EnvironmentFaultError(_at(index, seeds, timesteps) + said) from error
-    if problem := broken_space(env.observation_space, answer[0], env.num_envs):
-        rows, what = problem
-        raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps) + what)
+    check_space(env, answer[0], seeds, timesteps, first)
     return answer
 
 
+def check_space(
+    env: VecEnv, observations: Any, seeds: list[int | None], timesteps: int, first: int = 0
+) -> None:
+    """Raises EnvironmentFaultError for observations that are not of their space; see `broken_space`."""
+    if problem := broken_space(env.observation_space, observations, env.num_envs, first):
+        rows, what = problem
+        raise EnvironmentFaultError(_at(rows[0] if rows else None, seeds, timesteps, first) + what)
+
+
 def broken_space(  # noqa: PLR0911  # a return for each kind of space
-    space: spaces.Space, observations: Any, num_envs: int
+    space: spaces.Space, observations: Any, num_envs: int, first: int = 0
 ) -> tuple[list[int], str] | None:
     """Which rows are not of the space, and why; None if all may be.
 
@@ -133,7 +164,7 @@ def broken_space(  # noqa: PLR0911  # a return for each kind of space
         for name, part in space.spaces.items():
             if name not in observations:
                 return [], f"observation {name!r} is missing"
-            if problem := broken_space(part, observations[name], num_envs):
+            if problem := broken_space(part, observations[name], num_envs, first):
                 return problem[0], f"observation {name!r}: {problem[1]}"
         return None
     shape = (num_envs, *(space.shape or ()))
@@ -151,7 +182,8 @@ def broken_space(  # noqa: PLR0911  # a return for each kind of space
     if not bad.any():
         return None
     rows = np.flatnonzero(bad.reshape(num_envs, -1).any(1)).tolist()
-    return rows, f"observation of {environments(rows)} is {values[rows[0]].tolist()}: must be in {space}"
+    named = environments([first + row for row in rows])
+    return rows, f"observation of {named} is {values[rows[0]].tolist()}: must be in {space}"
 
 
 def end_workers(env: VecEnv) -> None:
@@ -187,22 +219,30 @@ def _workers(env: VecEnv) -> tuple[Any, str] | None:
     return (inner, "parent_pipes") if isinstance(inner, AsyncVectorEnv) else None
 
 
-def _index(error: BaseException) -> int | None:
-    """The environment that was stepped when a vector environment that has several raised."""
-    index = None
+def _index(error: BaseException) -> tuple[bool, int | None]:
+    """Whether vector environments were at work when it was raised, and on which of theirs if it is known."""
+    at_work, index = False, None
     trace = error.__traceback__
     while trace is not None:
         found = trace.tb_frame.f_locals
-        if isinstance(found.get("self"), VecEnv | gym.vector.VectorEnv):
+        one = found.get("self")
+        if isinstance(one, WatchedConnection):
+            at_work, index = True, one.index
+        elif isinstance(one, VecEnv | gym.vector.VectorEnv):
+            at_work = True
             for name in _LOOP_VARIABLES:
                 if isinstance(found.get(name), int):
                     index = found[name]
         trace = trace.tb_next
-    return index
+    return at_work, index
 
 
-def _at(index: int | None, seeds: list[int | None], timesteps: int) -> str:
+def _at(index: int | None, seeds: list[int | None], timesteps: int, first: int) -> str:
     """Where it happened, as the beginning of a message."""
     seed = None if index is None or index >= len(seeds) else seeds[index]
-    parts = [] if index is None else [f"environment {index}", f"seed {'unknown' if seed is None else seed}"]
+    parts = (
+        []
+        if index is None
+        else [f"environment {first + index}", f"seed {'unknown' if seed is None else seed}"]
+    )
     return ", ".join([*parts, f"after {timesteps} timesteps"]) + ": "

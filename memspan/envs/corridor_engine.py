@@ -12,7 +12,13 @@ from memspan.envs.corridor_rules import check_layout, check_parameters
 from memspan.envs.image_engine import ImageEngine
 from memspan.envs.vector_arguments import Layout, Limits
 
-COLUMNS = {field: column for column, field in enumerate(("length", "cue", "red_door", "x", "step_count"))}
+COLUMNS = {
+    "length": kernel.LENGTH,
+    "cue": kernel.CUE,
+    "red_door": kernel.RED_DOOR,
+    "x": kernel.X,
+    "step_count": kernel.STEP_COUNT,
+}
 
 
 class CorridorVectorEnv(ImageEngine):
@@ -32,6 +38,8 @@ class CorridorVectorEnv(ImageEngine):
     Raises:
         ValueError: a parameter is outside its limits.
     """
+
+    _kernel = staticmethod(kernel.step)
 
     def __init__(
         self,
@@ -53,28 +61,16 @@ class CorridorVectorEnv(ImageEngine):
         self._limits = np.array(
             [min_length, max_length - min_length + 1, self.max_steps, shuffle_doors], np.int64
         )
+        self._world = (self._state, self._limits, self._views)
 
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
         return dict(check_layout(options, self.min_length, self.max_length, self._shape))
 
     def _begin(self, mask: npt.NDArray[np.bool_]) -> None:
-        kernel.draw_layouts(self._state, self._rng, self._limits, mask)
+        kernel.draw_layouts(self._state, self._limits, mask)
 
     def _write_observations(self, obs: npt.NDArray[np.uint8]) -> None:
         kernel.observe(self._state, self._views, obs)
-
-    def _advance(
-        self,
-        actions: npt.NDArray[np.int64],
-        obs: npt.NDArray[np.uint8],
-        rewards: npt.NDArray[np.float64],
-        flags: npt.NDArray[np.bool_],
-        told: npt.NDArray[np.int64],
-    ) -> int:
-        ended: int = kernel.step(
-            actions, self._state, self._rng, self._limits, self._views, obs, self._final_obs, rewards, flags
-        )
-        return ended
 
     def _state_limits(self, state: Layout) -> Limits:
         return {

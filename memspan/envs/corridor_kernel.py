@@ -2,8 +2,7 @@
 
 Letters: N environments, V view size, P = V * V * 3 bytes of a view.
 
-- state (N, 5) int64: the columns below.
-- rng (N,) uint64: streams, see `kernels`.
+- state (N, 6) int64: the random stream and the columns below.
 - limits (4,) int64: shortest length, number of lengths, max_steps, 1 if the doors are shuffled.
 - views (H + 1, H + 2, 2, 2, P) uint8, H = V // 2: every view there is, see `build_views`.
 """
@@ -15,21 +14,21 @@ from numba import njit, uint64
 from memspan.envs.corridor_rules import CUES
 from memspan.envs.kernels import (
     DONE,
-    F64,
     I64,
     INVALID,
     SUCCESS,
     TERMINATED,
     TRUNCATED,
     U8,
-    U64,
     Bools,
     any_outside,
     below,
+    copy_view,
     next_bits,
+    split,
 )
 
-LENGTH, CUE, RED_DOOR, X, STEP_COUNT = range(5)
+LENGTH, CUE, RED_DOOR, X, STEP_COUNT = range(1, 6)
 RIGHT, DOWN, LEFT, UP = range(4)
 
 
@@ -68,8 +67,8 @@ def build_views(view_size: int) -> U8:
 
 
 @njit(cache=True, inline="always")
-def _begin(state: I64, rng: U64, limits: I64, i: int) -> None:
-    bits = next_bits(rng, i)
+def _begin(state: I64, limits: I64, i: int) -> None:
+    bits = next_bits(state, i)
     state[i, LENGTH] = limits[0] + below(bits, limits[1])
     state[i, CUE] = np.int64(bits & uint64(1))
     state[i, RED_DOOR] = np.int64((bits >> uint64(1)) & uint64(1)) * limits[3]
@@ -82,17 +81,15 @@ def _observe(state: I64, views: U8, out: U8, i: int) -> None:
     half = views.shape[0] - 1
     left = min(state[i, X], half)
     right = min(state[i, LENGTH] - 1 - state[i, X], half + 1)
-    view = views[left, right, state[i, CUE], state[i, RED_DOOR]]
-    for p in range(view.shape[0]):
-        out[i, p] = view[p]
+    copy_view(views, (left, right, state[i, CUE], state[i, RED_DOOR]), out, i)
 
 
 @njit(cache=True)
-def draw_layouts(state: I64, rng: U64, limits: I64, mask: Bools) -> None:
+def draw_layouts(state: I64, limits: I64, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
     for i in range(state.shape[0]):
         if mask[i]:
-            _begin(state, rng, limits, i)
+            _begin(state, limits, i)
 
 
 @njit(cache=True)
@@ -104,29 +101,16 @@ def observe(state: I64, views: U8, obs: U8) -> None:
 
 
 @njit(cache=True)
-def step(
-    actions: I64,
-    state: I64,
-    rng: U64,
-    limits: I64,
-    views: U8,
-    obs: U8,
-    final_obs: U8,
-    rewards: F64,
-    flags: Bools,
-) -> int:
+def step(actions: I64, state: I64, limits: I64, views: U8, out: U8) -> int:
     """Moves every agent by one cell and starts the next episode where one has ended.
 
     Args:
         actions: (N,) int64.
-        state: changed in place, as is `rng`.
-        rng: see the module.
+        state: changed in place.
         limits: see the module.
         views: see the module.
-        obs: (N, V, V, 3) out: what is to be seen now; the next episode's first view where one has ended.
-        final_obs: (N, V, V, 3) out, written only where an episode has ended: its last view.
-        rewards: (N,) out.
-        flags: (4, N) out: terminated, truncated, success, done.
+        out: see `kernels.split`. `obs` is what is to be seen now, the next episode's first view where one has
+            ended. `final_obs` is written only where one has: its last view.
 
     Returns:
         The number of episodes that ended, or `INVALID` if an action is outside 0..3; then nothing was
@@ -136,8 +120,7 @@ def step(
     if any_outside(actions, 4):
         return INVALID
 
-    now = obs.reshape(num_envs, views.shape[4])
-    final = final_obs.reshape(num_envs, views.shape[4])
+    rewards, _, obs, final_obs, flags = split(out, num_envs, 0, views.shape[4])
     ended = 0
     # Sums and comparisons instead of branches: a branch on a random action is guessed wrong every other time.
     for i in range(num_envs):
@@ -160,7 +143,7 @@ def step(
         rewards[i] = terminated & enters_cue
         if terminated | truncated:
             ended += 1
-            _observe(state, views, final, i)
-            _begin(state, rng, limits, i)
-        _observe(state, views, now, i)
+            _observe(state, views, final_obs, i)
+            _begin(state, limits, i)
+        _observe(state, views, obs, i)
     return ended

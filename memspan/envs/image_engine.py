@@ -40,13 +40,11 @@ class ImageEngine(VectorEngine):
         render_mode: str | None,
     ) -> None:
         images = spaces.Box(0, 255, (view_size, view_size, 3), np.uint8)
-        super().__init__(num_envs, images, len(Moves), render_mode)
+        n_columns = max(place.stop if isinstance(place, slice) else place + 1 for place in columns.values())
+        super().__init__(num_envs, images, len(Moves), n_columns, render_mode)
         self.view_size = view_size
         self._columns = columns
         self._views = views
-        n_columns = max(place.stop if isinstance(place, slice) else place + 1 for place in columns.values())
-        # One array, because each array that a kernel is given costs time.
-        self._state = np.zeros((self.num_envs, n_columns), dtype=np.int64)
 
     @abstractmethod
     def _begin(self, mask: npt.NDArray[np.bool_]) -> None:

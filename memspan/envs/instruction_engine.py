@@ -16,7 +16,14 @@ from memspan.envs.instruction_rules import InstructionParameters, InstructionTas
 from memspan.envs.vector_arguments import Layout, Limits
 from memspan.envs.vector_engine import VectorEngine
 
-COLUMNS = ("step_count", "next_instruction", "received", "executed", "kind", "required_action")
+COLUMNS = {
+    "step_count": kernel.STEP_COUNT,
+    "next_instruction": kernel.NEXT,
+    "received": kernel.RECEIVED,
+    "executed": kernel.EXECUTED,
+    "kind": kernel.KIND,
+    "required_action": kernel.REQUIRED,
+}
 
 
 class InstructionVectorEnv(InstructionTask, VectorEngine):
@@ -49,6 +56,7 @@ class InstructionVectorEnv(InstructionTask, VectorEngine):
 
     metadata: dict[str, Any] = InstructionEnv.metadata | VectorEngine.metadata
     info_names: ClassVar[tuple[str, ...]] = ("executed",)
+    _kernel = staticmethod(kernel.step)
 
     def __init__(
         self,
@@ -86,23 +94,23 @@ class InstructionVectorEnv(InstructionTask, VectorEngine):
             job_reward=job_reward,
         )
         sentences = spaces.MultiDiscrete([len(VOCABULARY)] * SENTENCE_LENGTH)
-        super().__init__(num_envs, sentences, p.num_actions, render_mode)
+        super().__init__(num_envs, sentences, p.num_actions, kernel.N_COLUMNS, render_mode)
         self._take(p)
-        self._state = np.zeros((self.num_envs, 6), dtype=np.int64)
         self._instructions = np.zeros((self.num_envs, p.num_instructions), dtype=np.int64)
         self._due = np.zeros_like(self._instructions)
-        self._sentences = np.zeros((self.num_envs, SENTENCE_LENGTH + 1), dtype=np.int64)
-        self._limits = np.array(
+        self._sentences = np.zeros((self.num_envs, SENTENCE_LENGTH), dtype=np.int64)
+        limits = np.array(
             [
                 *(p.num_instructions, p.num_verbs, p.num_objects, p.num_characters, p.num_actions),
                 *(p.min_gap, p.max_gap, p.min_delay, p.max_delay, *p.thresholds()),
             ],
             dtype=np.int64,
         )
-        self._templates, self._slots, self._kinds = kernel.build_templates()
-        self._pay = np.zeros(len(Kind))
-        self._pay[Kind.JOB] = p.job_reward
-        self._pay[Kind.MOMENT] = 1 / p.num_instructions
+        pay = np.zeros(len(Kind))
+        pay[Kind.JOB] = p.job_reward
+        pay[Kind.MOMENT] = 1 / p.num_instructions
+        changing = self._state, self._instructions, self._due, self._sentences
+        self._world = (*changing, limits, *kernel.build_templates(), pay)
 
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
         asked = read_instructions(options, self.parameters, self._shape)
@@ -110,49 +118,10 @@ class InstructionVectorEnv(InstructionTask, VectorEngine):
 
     def _start(self, mask: npt.NDArray[np.bool_], layout: Layout) -> None:
         self._instructions[mask] = layout["instructions"][mask]
-        kernel.start(
-            mask,
-            self._state,
-            self._instructions,
-            self._due,
-            self._sentences,
-            self._rng,
-            self._limits,
-            self._templates,
-            self._slots,
-            self._kinds,
-        )
+        kernel.start(mask, *self._world[:-1])  # all but what actions pay
 
     def _write_observations(self, obs: npt.NDArray[np.int64]) -> None:
-        obs[:] = self._sentences[:, :SENTENCE_LENGTH]
-
-    def _advance(
-        self,
-        actions: npt.NDArray[np.int64],
-        obs: npt.NDArray[np.int64],
-        rewards: npt.NDArray[np.float64],
-        flags: npt.NDArray[np.bool_],
-        told: npt.NDArray[np.int64],
-    ) -> int:
-        ended: int = kernel.step(
-            actions,
-            self._state,
-            self._instructions,
-            self._due,
-            self._sentences,
-            self._rng,
-            self._limits,
-            self._templates,
-            self._slots,
-            self._kinds,
-            self._pay,
-            obs,
-            self._final_obs,
-            rewards,
-            flags,
-            told[0],
-        )
-        return ended
+        obs[:] = self._sentences
 
     def get_state(self) -> Layout:
         """The oracle; see `InstructionEnv.get_state`.
@@ -161,7 +130,7 @@ class InstructionVectorEnv(InstructionTask, VectorEngine):
             Copies, `sentence` (num_envs, W); `instructions`, `due` and `pending` (num_envs,
             num_instructions); and the others (num_envs,).
         """
-        state = {field: self._state[:, column].copy() for column, field in enumerate(COLUMNS)}
+        state = {field: self._state[:, column].copy() for field, column in COLUMNS.items()}
         received = state["received"][:, None]
         # (num_envs, num_instructions): places of the instructions that are pending, and 0 behind them.
         places = state["executed"][:, None] + np.arange(self.num_instructions)
@@ -195,10 +164,11 @@ class InstructionVectorEnv(InstructionTask, VectorEngine):
         }
 
     def _put_state(self, state: Layout) -> None:
-        self._state[:] = np.stack([state[field] for field in COLUMNS], axis=1)
+        for field, column in COLUMNS.items():
+            self._state[:, column] = state[field]
         self._instructions[:] = state["instructions"]
         self._due[:] = state["due"]
-        self._sentences[:, :SENTENCE_LENGTH] = state["sentence"]
+        self._sentences[:] = state["sentence"]
 
     @cached_property
     def _painter(self) -> InstructionEnv:

@@ -12,7 +12,13 @@ from memspan.envs.portal import PortalEnv
 from memspan.envs.portal_rules import check_layout, check_parameters
 from memspan.envs.vector_arguments import Layout, Limits
 
-AGENT_FIELDS = ("room", "x", "y", "step_count", "rooms_reached")
+AGENT_COLUMNS = {
+    "room": kernel.ROOM,
+    "x": kernel.X,
+    "y": kernel.Y,
+    "step_count": kernel.STEP_COUNT,
+    "rooms_reached": kernel.REACHED,
+}
 DOOR_FIELDS = ("right_door", "red_door", "mistakes")
 
 
@@ -37,6 +43,7 @@ class PortalVectorEnv(ImageEngine):
     """
 
     info_names: ClassVar[tuple[str, ...]] = ("rooms_reached",)
+    _kernel = staticmethod(kernel.step)
 
     def __init__(
         self,
@@ -53,7 +60,7 @@ class PortalVectorEnv(ImageEngine):
         self.max_steps = check_parameters(
             num_rooms, room_size, view_size, max_mistakes_per_room, max_steps, room_labels
         )
-        columns: dict[str, int | slice] = {field: column for column, field in enumerate(AGENT_FIELDS)}
+        columns: dict[str, int | slice] = dict(AGENT_COLUMNS)
         for k, field in enumerate(DOOR_FIELDS):
             first = kernel.FIRST + k * (num_rooms - 1)
             columns[field] = slice(first, first + num_rooms - 1)
@@ -63,39 +70,17 @@ class PortalVectorEnv(ImageEngine):
         self.room_size = room_size
         self.room_labels = room_labels
         self.max_mistakes_per_room = max_mistakes_per_room
-        self._max_mistakes = max_mistakes_per_room or 0
+        limits = np.array([self.max_steps, max_mistakes_per_room or 0], np.int64)
+        self._world = (self._state, limits, self._views)
 
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
         return dict(check_layout(options, self.num_rooms, self._shape))
 
     def _begin(self, mask: npt.NDArray[np.bool_]) -> None:
-        kernel.draw_layouts(self._state, self._rng, self.room_size // 2, mask)
+        kernel.draw_layouts(self._state, self.room_size // 2, mask)
 
     def _write_observations(self, obs: npt.NDArray[np.uint8]) -> None:
         kernel.observe(self._state, self._views, obs)
-
-    def _advance(
-        self,
-        actions: npt.NDArray[np.int64],
-        obs: npt.NDArray[np.uint8],
-        rewards: npt.NDArray[np.float64],
-        flags: npt.NDArray[np.bool_],
-        told: npt.NDArray[np.int64],
-    ) -> int:
-        ended: int = kernel.step(
-            actions,
-            self._state,
-            self._rng,
-            self.max_steps,
-            self._max_mistakes,
-            self._views,
-            obs,
-            self._final_obs,
-            rewards,
-            flags,
-            told,
-        )
-        return ended
 
     def _state_limits(self, state: Layout) -> Limits:
         most_mistakes = (self.max_mistakes_per_room or self.max_steps) - 1

@@ -3,9 +3,9 @@
 Letters: N environments, R rooms, S size of a room, V view size, P = V * V * 3 bytes of a view, F floors: 2
 (first room, others), or R where every room has a floor of its own.
 
-- state (N, 5 + 3 (R - 1)) int64: the columns below, then for all rooms but the last their right doors,
-  their red doors (0 west, 1 east), and their mistakes. One array, because each array costs a call time.
-- rng (N,) uint64: streams, see `kernels`.
+- state (N, 6 + 3 (R - 1)) int64: the random stream and the columns below, then for all rooms but the last
+  their right doors, their red doors (0 west, 1 east), and their mistakes.
+- limits (2,) int64: max_steps; and mistakes in a room that end the episode, 0: any number is allowed.
 - views (F, S, S, 3, P) uint8: every view there is, see `build_views`.
 """
 
@@ -15,22 +15,22 @@ from numba import njit, uint64
 
 from memspan.envs.kernels import (
     DONE,
-    F64,
     I64,
     INVALID,
     SUCCESS,
     TERMINATED,
     TRUNCATED,
     U8,
-    U64,
     Bools,
     any_outside,
+    copy_view,
     next_bits,
+    split,
 )
 from memspan.envs.portal_rules import DOORS, LABELS
 
-ROOM, X, Y, STEP_COUNT, REACHED = range(5)
-FIRST = 5
+ROOM, X, Y, STEP_COUNT, REACHED = range(1, 6)
+FIRST = 6
 """First column of the right doors."""
 RIGHT, DOWN, LEFT, UP = range(4)
 NO_DOORS = 2
@@ -75,12 +75,12 @@ def build_views(num_rooms: int, room_size: int, view_size: int, room_labels: boo
 
 
 @njit(cache=True, inline="always")
-def _begin(state: I64, rng: U64, i: int, middle: int) -> None:
+def _begin(state: I64, i: int, middle: int) -> None:
     rooms = (state.shape[1] - FIRST) // 3
     bits = uint64(0)
     for k in range(rooms):
         if k % 32 == 0:
-            bits = next_bits(rng, i)
+            bits = next_bits(state, i)
         state[i, FIRST + k] = np.int64(bits & uint64(1))
         state[i, FIRST + rooms + k] = np.int64((bits >> uint64(1)) & uint64(1))
         state[i, FIRST + 2 * rooms + k] = 0
@@ -97,17 +97,15 @@ def _observe(state: I64, views: U8, out: U8, i: int) -> None:
     room = state[i, ROOM]
     floor = min(room, views.shape[0] - 1)
     look = NO_DOORS if room == rooms else state[i, FIRST + rooms + room]
-    view = views[floor, state[i, X], state[i, Y], look]
-    for p in range(view.shape[0]):
-        out[i, p] = view[p]
+    copy_view(views, (floor, state[i, X], state[i, Y], look), out, i)
 
 
 @njit(cache=True)
-def draw_layouts(state: I64, rng: U64, middle: int, mask: Bools) -> None:
+def draw_layouts(state: I64, middle: int, mask: Bools) -> None:
     """Starts new episodes in the environments in `mask` (N,)."""
     for i in range(state.shape[0]):
         if mask[i]:
-            _begin(state, rng, i, middle)
+            _begin(state, i, middle)
 
 
 @njit(cache=True)
@@ -119,33 +117,17 @@ def observe(state: I64, views: U8, obs: U8) -> None:
 
 
 @njit(cache=True)
-def step(
-    actions: I64,
-    state: I64,
-    rng: U64,
-    max_steps: int,
-    max_mistakes: int,
-    views: U8,
-    obs: U8,
-    final_obs: U8,
-    rewards: F64,
-    flags: Bools,
-    told: I64,
-) -> int:
+def step(actions: I64, state: I64, limits: I64, views: U8, out: U8) -> int:
     """Moves every agent by one cell and starts the next episode where one has ended.
 
     Args:
         actions: (N,) int64.
-        state: changed in place, as is `rng`.
-        rng: see the module.
-        max_steps: steps until truncation.
-        max_mistakes: mistakes in a room that end the episode; 0: any number is allowed.
+        state: changed in place.
+        limits: see the module.
         views: see the module.
-        obs: (N, V, V, 3) out: what is to be seen now; the next episode's first view where one has ended.
-        final_obs: (N, V, V, 3) out, written only where an episode has ended: its last view.
-        rewards: (N,) out.
-        flags: (4, N) out: terminated, truncated, success, done.
-        told: (1, N) out: rooms reached.
+        out: see `kernels.split`. `told` is the rooms reached. `obs` is what is to be seen now, the next
+            episode's first view where one has ended. `final_obs` is written only where one has: its last
+            view.
 
     Returns:
         The number of episodes that ended, or `INVALID` if an action is outside 0..3; then nothing was
@@ -154,11 +136,12 @@ def step(
     num_envs = state.shape[0]
     if any_outside(actions, 4):
         return INVALID
+
+    rewards, told, obs, final_obs, flags = split(out, num_envs, 1, views.shape[4])
+    max_steps, max_mistakes = limits[0], limits[1]
     size = views.shape[1]
     middle = size // 2
     rooms = (state.shape[1] - FIRST) // 3
-    now = obs.reshape(num_envs, views.shape[4])
-    final = final_obs.reshape(num_envs, views.shape[4])
     ended = 0
     for i in range(num_envs):
         action = actions[i]
@@ -194,7 +177,7 @@ def step(
         told[0, i] = state[i, REACHED]
         if terminated or truncated:
             ended += 1
-            _observe(state, views, final, i)
-            _begin(state, rng, i, middle)
-        _observe(state, views, now, i)
+            _observe(state, views, final_obs, i)
+            _begin(state, i, middle)
+        _observe(state, views, obs, i)
     return ended

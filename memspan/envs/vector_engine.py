@@ -1,7 +1,7 @@
 """What all engines are: Gymnasium vector environments around a numba kernel."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -9,8 +9,10 @@ import numpy.typing as npt
 from gymnasium import Space, spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from numpy import ndarray
 
 from memspan.envs import kernels
+from memspan.envs.outputs import Outputs
 from memspan.envs.vector_arguments import (
     Layout,
     Limits,
@@ -23,7 +25,7 @@ from memspan.envs.vector_arguments import (
 
 STREAMS = "random_streams"
 """The field of a snapshot that a state does not have."""
-INT64, BOOL = np.dtype(np.int64), np.dtype(np.bool_)
+INT64, STRIDES = np.dtype(np.int64), (8,)
 
 
 class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArray[Any]]):
@@ -35,13 +37,14 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
     the observations.
 
     `infos["success"]` (num_envs,) and whatever else a task tells belong to the step just taken. Arrays that
-    are returned are never written again. Environment i seeded with `reset(seed=s)` plays as if alone and
-    seeded with `s + i`.
+    are returned are never written again while anything refers to them, see `Outputs`. Environment i seeded
+    with `reset(seed=s)` plays as if alone and seeded with `s + i`.
 
     Args:
         num_envs: how many.
         observation_space: of one environment; a Box or a MultiDiscrete.
         num_actions: actions are 0 .. num_actions - 1.
+        n_columns: of the state, the random stream included.
         render_mode: None or one of `metadata["render_modes"]`.
 
     Raises:
@@ -52,11 +55,23 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         "render_modes": ["rgb_array", "ansi"],
         "autoreset_mode": AutoresetMode.SAME_STEP,
     }
+    never_rewrites: ClassVar[bool] = True
+    """That what a step returned stays as it is while anything refers to it; adapters may rely on it."""
     info_names: ClassVar[tuple[str, ...]] = ()
     """Names of what `infos` holds besides `success`: integers, one per environment."""
+    _kernel: Callable[..., int]
+    """Steps all environments: given the actions (N,) int64, `_world` and the block of an `Outputs`, it
+    returns how many episodes have ended, or `kernels.INVALID`."""
+    _world: tuple[npt.NDArray[Any], ...]
+    """All that the kernel reads and changes, `_state` among it."""
 
     def __init__(
-        self, num_envs: int, observation_space: Space[Any], num_actions: int, render_mode: str | None
+        self,
+        num_envs: int,
+        observation_space: Space[Any],
+        num_actions: int,
+        n_columns: int,
+        render_mode: str | None,
     ) -> None:
         if not is_integer(num_envs) or num_envs < 1:
             raise ValueError(f"num_envs must be an integer >= 1, got {num_envs!r}")
@@ -74,14 +89,15 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         assert observation_space.dtype is not None
         self._shape = (self.num_envs,)
         self._obs_shape = (self.num_envs, *observation_space.shape)
-        self._told_shape = (len(self.info_names), self.num_envs)
         self._obs_dtype = np.dtype(observation_space.dtype)
-        self._final_obs = np.zeros(self._obs_shape, self._obs_dtype)
-        self._rng = np.array(
-            np.random.SeedSequence().generate_state(self.num_envs, np.uint64), dtype=np.uint64
-        )
-        self._all = np.ones(self.num_envs, dtype=np.bool_)
-        self._all.flags.writeable = False
+        self._state = np.zeros((self.num_envs, n_columns), np.int64)
+        self._streams[:] = np.random.SeedSequence().generate_state(self.num_envs, np.uint64)
+        # Of the last step, which its caller still holds as a rule, and of the one before.
+        self._last, self._spare = self._make_outputs(), self._make_outputs()
+
+    @property
+    def _streams(self) -> npt.NDArray[np.uint64]:
+        return self._state[:, kernels.STREAM].view(np.uint64)
 
     @abstractmethod
     def _read_options(self, options: Mapping[str, Any]) -> Layout:
@@ -98,29 +114,6 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
     @abstractmethod
     def _write_observations(self, obs: npt.NDArray[Any]) -> None:
         """Writes what every environment shows now."""
-
-    @abstractmethod
-    def _advance(
-        self,
-        actions: npt.NDArray[np.int64],
-        obs: npt.NDArray[Any],
-        rewards: npt.NDArray[np.float64],
-        flags: npt.NDArray[np.bool_],
-        told: npt.NDArray[np.int64],
-    ) -> int:
-        """One step of the kernel.
-
-        Args:
-            actions: (N,) int64.
-            obs: (N, ...) out.
-            rewards: (N,) out.
-            flags: (4, N) out, rows as in `kernels`.
-            told: (len(self.info_names), N) out, what `infos` holds besides `success`.
-
-        Returns:
-            The number of episodes that ended, whose last observations are in `self._final_obs` then; or
-            `kernels.INVALID`.
-        """
 
     @abstractmethod
     def get_state(self) -> Layout:
@@ -163,7 +156,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         Returns:
             Copies of the fields of `get_state`, and `random_streams` (num_envs,) uint64.
         """
-        return self.get_state() | {STREAMS: self._rng.copy()}
+        return self.get_state() | {STREAMS: self._streams.copy()}
 
     def set_snapshot(self, snapshot: Mapping[str, npt.ArrayLike]) -> npt.NDArray[Any]:
         """Goes on from a snapshot of an engine with the same parameters as if it had never been left.
@@ -177,7 +170,7 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         state = dict(snapshot)
         streams = read_streams(state.pop(STREAMS, None), self.num_envs)
         obs = self.set_state(state)
-        self._rng[:] = streams
+        self._streams[:] = streams
         return obs
 
     def reset(
@@ -195,10 +188,10 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             ValueError: a seed or an option is not allowed; nothing was changed.
         """
         asked = dict(options or {})
-        mask = read_mask(asked.pop("reset_mask", self._all), self.num_envs)
+        mask = read_mask(asked.pop("reset_mask", np.ones(self._shape, np.bool_)), self.num_envs)
         layout = self._read_options(asked)
         seeds, seeded = read_seeds(seed, self.num_envs)
-        kernels.seed_streams(self._rng, seeds, seeded & mask)
+        kernels.seed_streams(self._state, seeds, seeded & mask)
         self._start(mask, layout)
         return self._observe(), {}
 
@@ -222,33 +215,28 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
         # `_read_actions` is right for every array; what it may skip is tested here first, because at 64
         # environments the calls around the kernel cost as much as the kernel.
         if not (
-            type(actions) is np.ndarray
+            type(actions) is ndarray
             and actions.dtype is INT64
             and actions.shape == self._shape
-            and actions.strides == (8,)
+            and actions.strides == STRIDES
         ):
             actions = self._read_actions(actions)
-        obs = np.empty(self._obs_shape, self._obs_dtype)
-        rewards = np.empty(self.num_envs)
-        flags = np.empty((4, self.num_envs), BOOL)
-        told = np.empty(self._told_shape, INT64)
-        ended = self._advance(actions, obs, rewards, flags, told)
-        infos: dict[str, Any] = {"success": flags[kernels.SUCCESS], "_success": self._all}
-        for row, name in enumerate(self.info_names):
-            infos[name], infos[f"_{name}"] = told[row], self._all
+        out = self._spare if not self._spare.held() else self._make_outputs()
+        self._spare, self._last = self._last, out
+        ended = self._kernel(actions, *self._world, out.block)
+        infos: dict[str, Any] = out.infos.copy()
         if ended:
             if ended == kernels.INVALID:
                 i = int(np.flatnonzero((actions < 0) | (actions >= self.num_actions))[0])
                 raise ValueError(
                     f"actions must be from 0 to {self.num_actions - 1}, got {actions[i]} for environment {i}"
                 )
-            done = flags[kernels.DONE]
             final = {name: infos[name] for name in ("success", *self.info_names)}
-            final |= {f"_{name}": done for name in final}
-            infos["final_obs"] = self._final_obs.copy()
+            final |= {f"_{name}": out.done for name in final}
+            infos["final_obs"] = out.final_obs
             infos["final_info"] = final
-            infos["_final_obs"] = infos["_final_info"] = done
-        return obs, rewards, flags[kernels.TERMINATED], flags[kernels.TRUNCATED], infos
+            infos["_final_obs"] = infos["_final_info"] = out.done
+        return out.obs, out.rewards, out.terminated, out.truncated, infos
 
     def render(self) -> tuple[Any, ...] | None:
         """Draws every environment as the form to read does; None without a render mode."""
@@ -259,6 +247,9 @@ class VectorEngine(VectorEnv[npt.NDArray[Any], npt.NDArray[np.int64], npt.NDArra
             self._render_one({field: values[i] for field, values in state.items()})
             for i in range(self.num_envs)
         )
+
+    def _make_outputs(self) -> Outputs:
+        return Outputs(self._obs_shape, self._obs_dtype, self.info_names)
 
     def _observe(self) -> npt.NDArray[Any]:
         obs = np.empty(self._obs_shape, self._obs_dtype)

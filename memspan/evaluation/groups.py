@@ -125,6 +125,8 @@ def _canonical(value: Any) -> str:
 
 
 def _short(value: Any) -> str:
+    if value is None:
+        return "default"
     if not isinstance(value, float):
         return str(value)
     mantissa, _, exponent = f"{value:g}".partition("e")

@@ -24,7 +24,7 @@ from torch import Tensor
 from memspan.agents import MemoryPolicy
 from memspan.evaluation.episodes import Episodes, OnProgress, play_episodes
 from memspan.evaluation.intervals import Interval, mean_interval, wilson_interval
-from memspan.evaluation.results import read_json, write_json
+from memspan.evaluation.json_files import checked, read_json, write_json
 from memspan.memory import MemoryOutput, State
 
 FILE_NAME = "horizon.json"
@@ -83,7 +83,9 @@ class Horizon:
         """
         with read_json(folder / FILE_NAME, "horizon") as data:
             points = [Point(**{**point, "ci": tuple(point["ci"])}) for point in data.pop("points")]
-            return cls(**(data | {"full_ci": tuple(data["full_ci"])}), points=points)
+            if not points:
+                raise ValueError("points=[]: must be at least one")
+            return checked(cls(**(data | {"full_ci": tuple(data["full_ci"])}), points=points))
 
 
 @dataclass(frozen=True)

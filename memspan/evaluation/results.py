@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +13,7 @@ import numpy.typing as npt
 from memspan.evaluation.difficulty import Trials
 from memspan.evaluation.episodes import Episodes
 from memspan.evaluation.intervals import Interval, mean_interval, wilson_interval
+from memspan.evaluation.json_files import checked, read_json, write_json
 
 FILE_NAME = "evaluation.json"
 MOST_BUCKETS = 10
@@ -95,37 +92,7 @@ class Evaluation:
                 for name in ("success_by_length", "success_by_difficulty")
             }
             ends = {name: data[name] and tuple(data[name]) for name in ("success_ci", "return_ci")}
-            return cls(**(data | ends | buckets))
-
-
-def write_json(path: Path, data: dict[str, Any]) -> Path:
-    """Writes a file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(data, indent=2, allow_nan=False)
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def read_json(path: Path, command: str) -> Iterator[dict[str, Any]]:
-    """What the file holds; whatever is wrong with it, or with what is made of it, is one ValueError.
-
-    Args:
-        path: the file.
-        command: what makes such files.
-    """
-    try:
-        yield json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path.parent}: has no {path.name}; make it with `memspan {command}`") from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(
-            f"{path}: not of this version; make it again with `memspan {command}` ({error})"
-        ) from None
+            return checked(cls(**(data | ends | buckets)))
 
 
 def summarise(played: Episodes) -> dict[str, Any]:

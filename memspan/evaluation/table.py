@@ -129,8 +129,14 @@ def _numbers(runs: Sequence[Evaluation], ends: tuple[float, float]) -> list[str]
     return [
         f"{ends[0]:.3f}-{ends[1]:.3f}",
         f"{fmean(run.effective_memory for run in runs):.1f}",
-        f"{max(run.peak_memory for run in runs):.0f}",
-        f"{fmean(run.capacity for run in runs):.0f}",
-        f"{max(run.state_bytes for run in runs) / 1024:.1f}",
+        f"{round(max(run.peak_memory for run in runs), 1):g}",
+        f"{round(fmean(run.capacity for run in runs), 1):g}",
+        _kib(max(run.state_bytes for run in runs)),
         f"{fmean(run.mean_length for run in runs):.1f}",
     ]
+
+
+def _kib(n_bytes: float) -> str:
+    """Half a vector is not nothing."""
+    kib = n_bytes / 1024
+    return f"{kib:.1f}" if kib >= 1 or not kib else f"{kib:.2g}"

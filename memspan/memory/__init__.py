@@ -29,6 +29,7 @@ from memspan.memory.base import (
 )
 from memspan.memory.registry import MEMORIES, make_config, make_memory, memory_class, register
 from memspan.memory.rules import check_rules
+from memspan.memory.spread import over_all
 
 __all__ = [
     "MEMORIES",
@@ -44,6 +45,7 @@ __all__ = [
     "make_memory",
     "memory_class",
     "optimizer_groups",
+    "over_all",
     "register",
     "select_rows",
     "state_bytes",

@@ -25,9 +25,10 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
-from memspan.memory.slots import Readable, SlotTransformer
+from memspan.memory.slots import SlotTransformer
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.block_attention import Piece, dense_attention, piece_attention
+from memspan.memory.span_attention import ReadableKeys, pack_rows, span_attention
+from memspan.memory.step_attention import SlotQuery, on_cpu_without_graph, read_slots, read_slots_densely
+
+LARGEST_TABLE = 2**14
+"""Distances whose codes are kept as a table, 1 MiB of them, however few slots there are."""
 
 
 class Residual(nn.Module):
@@ -112,6 +117,7 @@ class AttentionLayer(nn.Module):
             nn.init.xavier_uniform_(self.position_value.weight)
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
         self.register_buffer("frequencies", float(max(horizon, 2)) ** -exponents, persistent=False)
+        self._codes: Tensor | None = None
 
     def normalise(self, x: Tensor) -> Tensor:
         """What a slot keeps of the layer's input."""
@@ -120,6 +126,13 @@ class AttentionLayer(nn.Module):
     def _angles(self, time: Tensor) -> tuple[Tensor, Tensor]:
         angle = time.unsqueeze(-1) * self.frequencies
         return angle.sin(), angle.cos()
+
+    def _distance_codes(self, n: int) -> Tensor:
+        """(>= n, 2F) what tells each distance from 0 on; kept, for it depends on no weight."""
+        if self._codes is None or len(self._codes) < n or self._codes.device != self.frequencies.device:
+            distances = torch.arange(n, device=self.frequencies.device, dtype=self.frequencies.dtype)
+            self._codes = torch.cat(self._angles(distances), dim=-1)
+        return self._codes
 
     def _queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Content queries (..., H, D/H) and position queries for sine and cosine (..., H, F)."""
@@ -151,7 +164,6 @@ class AttentionLayer(nn.Module):
         Returns:
             (B, T, D) output of the layer.
         """
-        n_rows, n_steps = u.shape[:2]
         block = u if block is None else block
         q, sin, cos = self._turned_queries(u)
         if pieces is None:
@@ -160,14 +172,34 @@ class AttentionLayer(nn.Module):
             read = dense_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), bias)
             read = read.transpose(1, 2)  # (B, T, H, .)
         else:
-            used = (birth > -math.inf).sum(1).tolist()
-            parts = zip(hidden.unbind(), block.unbind(), used, strict=True)
-            context = torch.cat(
-                [part for cached, row, n in parts for part in (cached[len(cached) + len(row) - n :], row)]
-            )  # (packed keys, D)
-            k, v = self._keys_and_values(context, birth[birth > -math.inf])  # (packed keys, H, .)
-            read = piece_attention(q.flatten(0, 1), k, v, bias, pieces)  # (B * T, H, .)
-            read = read.view(n_rows, n_steps, *read.shape[1:])
+            used = (birth > -math.inf)[:, : hidden.shape[1]].sum(1).tolist()
+            packed = pack_rows(hidden, block, used)
+            k, v = self._keys_and_values(packed, birth[birth > -math.inf])  # (packed keys, H, .)
+            read = piece_attention(q.flatten(0, 1), k, v, bias, pieces).view(*q.shape[:3], -1)
+        return self._answer(x, read, sin, cos)
+
+    def attend_listed(
+        self, x: Tensor, u: Tensor, packed: Tensor, span: Tensor, readable: ReadableKeys
+    ) -> Tensor:
+        """All T queries at once, where spans tell what they may read; on a CPU.
+
+        Args:
+            x: (B, T, D) input of the layer.
+            u: (B, T, D) `normalise(x)`.
+            packed: (packed keys, D), see `memspan.memory.span_attention.pack_rows`.
+            span: (packed keys,).
+            readable: what each query may read.
+
+        Returns:
+            (B, T, D) output of the layer.
+        """
+        q, sin, cos = self._turned_queries(u)
+        k, v = self._keys_and_values(packed, readable.birth.to(u.dtype))
+        read = span_attention(q.flatten(0, 1), k, v, span, readable)
+        return self._answer(x, read.view(*q.shape[:3], -1), sin, cos)
+
+    def _answer(self, x: Tensor, read: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+        """The layer's output: of input and what was read, (B, T, H, .), at times of this sine and cosine."""
         answers = [self.out(read[..., : self.head_width].flatten(2))]
         if self.position_value is not None:
             of_cos, of_sin = read[..., self.head_width :].chunk(2, dim=-1)  # of each key's time
@@ -253,26 +285,21 @@ class AttentionLayer(nn.Module):
         q, p_sin, p_cos = self._queries(u)  # (B, H, .)
         key_weight = self.key.weight.view(self.n_heads, self.head_width, -1)
         value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
-        q = torch.einsum("bhe,hed->bhd", q, key_weight)
-        scores = q @ slots.transpose(1, 2)  # (B, H, S)
+        content = torch.bmm(q.transpose(0, 1), key_weight)  # (H, B, D)
         p = torch.cat([p_sin, p_cos], dim=-1)
-        table = None
-        if n_distances is not None and n_distances < distance.numel():
-            # Position scores of every possible distance, then of each slot's.
-            table = torch.cat(self._angles(torch.arange(n_distances, device=u.device, dtype=u.dtype)), dim=-1)
-            scores += (p @ table.T).gather(2, distance.unsqueeze(1).expand_as(scores))
+        if n_distances is not None and n_distances <= max(distance.numel(), LARGEST_TABLE):
+            code, place = self._distance_codes(n_distances), distance
         else:
             # What is far back but few slots hold costs what those few do.
-            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1)  # (B, S, 2F)
-            scores += p @ code.transpose(1, 2)
-        scores += bias if bias.ndim == 3 else bias.unsqueeze(1)
-        weights = torch.softmax(scores, dim=-1)
-        read = weights @ slots  # (B, H, D)
-        value = torch.einsum("bhd,hed->bhe", read, value_weight).flatten(1) + self.value.bias
+            code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1).flatten(0, 1)  # (B S, 2F)
+            place = torch.arange(distance.numel(), device=u.device).view_as(distance)
+        query = SlotQuery(content, p, place, code, bias if bias.ndim == 3 else bias.unsqueeze(1))
+        read = read_slots if on_cpu_without_graph(u) else read_slots_densely
+        content, codes = read(query, slots, self.position_value is not None)
+        value = torch.bmm(content, value_weight.transpose(1, 2)).transpose(0, 1).flatten(1)  # (B, D)
+        value = value + self.value.bias
         answers = [self.out(value)]
         if self.position_value is not None:
-            if table is not None:
-                code = table[distance]
-            answers.append(self.position_value((weights @ code).flatten(1)))
+            answers.append(self.position_value(codes.flatten(1)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out

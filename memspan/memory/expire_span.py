@@ -30,9 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
-from memspan.memory.slots import Readable, SlotTransformer
+from memspan.memory.slots import SlotTransformer
+from memspan.memory.span_attention import Fading
+from memspan.memory.spread import over_all
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ class SpanPredictor(nn.Module):
         self.register_buffer("variance", torch.ones(width))
 
     def forward(self, slots: Tensor) -> Tensor:
-        """(B, K, D) memories -> (B, K) logits."""
+        """(..., D) memories -> (...) logits."""
         weight = self.weight / (self.variance + self.eps).sqrt()
         constant = len(weight) ** 0.5 * self.bias - weight @ self.mean
         logit: Tensor = slots @ weight + constant
@@ -93,9 +96,12 @@ class SpanPredictor(nn.Module):
     @torch.no_grad()
     def update_statistics(self, slots: Tensor) -> None:
         """Moves mean and variance towards those of memories (B, T, D)."""
+        own = slots.mean((0, 1))
+        mean = over_all(own)
+        variance = over_all(slots.var((0, 1), correction=0) + (own - mean).square())
         # New tensors: a graph may still hold the old ones.
-        self.mean = torch.lerp(slots.mean((0, 1)), self.mean, self.decay)
-        self.variance = torch.lerp(slots.var((0, 1), correction=0), self.variance, self.decay)
+        self.mean = torch.lerp(mean, self.mean, self.decay)
+        self.variance = torch.lerp(variance, self.variance, self.decay)
 
 
 @register("expire-span")
@@ -118,7 +124,7 @@ class ExpireSpan(SlotTransformer):
         self.span_predictors = nn.ModuleList(SpanPredictor(width, logit) for _ in range(config.n_layers))
 
     def spans(self, layer: int, slots: Tensor) -> Tensor:
-        """Spans in steps, (B, K), of slots (B, K, D)."""
+        """Spans in steps, (...), of slots (..., D)."""
         logit: Tensor = self.span_predictors[layer](slots)
         return self.max_span * torch.sigmoid(logit * self.logit_scale)
 
@@ -134,6 +140,12 @@ class ExpireSpan(SlotTransformer):
         else:
             share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
         return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
+
+    def fading(self, layer: int, slots: Tensor) -> Fading | None:
+        if self.penalty != "new":
+            return None
+        span = self.spans(layer, slots.detach())
+        return Fading(self._shorten(span), self.ramp, {"span": span})
 
     def learn_about(self, layer: int, slots: Tensor) -> None:
         """While training, lets the predictor see a block's memories (B, T, D).

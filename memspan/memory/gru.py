@@ -50,7 +50,3 @@ class GRU(Recurrent):
         self, from_input: Tensor, weight: Tensor, before: list[Tensor], batch_sizes: list[int]
     ) -> tuple[Tensor, ...]:
         return (packed_gru(from_input, weight, before[0], batch_sizes),)
-
-    def run_step(self, x: Tensor, before: list[Tensor]) -> tuple[Tensor, ...]:
-        out, hidden = self.gru(x[None], before[0])
-        return out[0], hidden

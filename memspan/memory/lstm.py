@@ -53,7 +53,3 @@ class LSTM(Recurrent):
         self, from_input: Tensor, weight: Tensor, before: list[Tensor], batch_sizes: list[int]
     ) -> tuple[Tensor, ...]:
         return packed_lstm(from_input, weight, before[0], before[1], batch_sizes)
-
-    def run_step(self, x: Tensor, before: list[Tensor]) -> tuple[Tensor, ...]:
-        out, (hidden, cell) = self.lstm(x[None], (before[0], before[1]))
-        return out[0], hidden, cell

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from memspan.memory.packing import steps_before
+from memspan.memory.step_attention import has_kernels
 
 
 class _PackedLSTM(torch.autograd.Function):
@@ -104,5 +105,10 @@ def packed_lstm(
     Returns:
         Hidden and (without gradient) cell vectors after each step, both (packed steps, units).
     """
-    out: tuple[Tensor, Tensor] = _PackedLSTM.apply(from_input, weight, hidden, cell, batch_sizes)  # type: ignore[no-untyped-call]
+    function: type[torch.autograd.Function] = _PackedLSTM
+    if has_kernels(from_input):
+        from memspan.memory.packed_lstm_cpu import PackedLSTMOnCPU  # numba, where it is needed
+
+        function = PackedLSTMOnCPU
+    out: tuple[Tensor, Tensor] = function.apply(from_input, weight, hidden, cell, batch_sizes)  # type: ignore[no-untyped-call]
     return out

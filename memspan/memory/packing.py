@@ -66,11 +66,12 @@ class Packing:
         return packed[self.unpack].transpose(0, 1)
 
     def first(self, carried: Tensor) -> Tensor:
-        """What each piece starts with, (P, D): what its row carries, of (B, D), or zeros."""
-        return torch.where(self.carried, carried[self.row], 0.0)
+        """What each piece starts with, (P, ...): what its row carries, of (B, ...), or zeros."""
+        carries = self.carried.view(-1, *[1] * (carried.ndim - 1))
+        return torch.where(carries, carried[self.row], 0.0)
 
     def last(self, packed: Tensor) -> Tensor:
-        """What each row ends with: (T * B, D), in packed order -> (B, D)."""
+        """What each row ends with: (T * B, ...), in packed order -> (B, ...)."""
         return packed[self.unpack[:, -1]]
 
 

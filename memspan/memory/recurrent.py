@@ -70,10 +70,6 @@ class Recurrent(Memory):
             batch_sizes: sequences still running at each step.
         """
 
-    @abstractmethod
-    def run_step(self, x: Tensor, before: list[Tensor]) -> tuple[Tensor, ...]:
-        """All layers, one step: (B, D) inputs, vectors (N, B, units) -> output (B, units), vectors."""
-
     def __init__(self, width: int, config: RecurrentConfig) -> None:
         super().__init__(width)
         units = config.units or width
@@ -112,30 +108,39 @@ class Recurrent(Memory):
         self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
     ) -> MemoryOutput:
         packing = Packing.of(episode_starts)
-        out = packing.packed(self.input_norm(x))
-        new_state: dict[str, list[Tensor]] = {name: [] for name in self.vectors}
-        for n in range(self.cells.num_layers):
-            weights = [getattr(self.cells, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih")]
-            before = [packing.first(state[name][:, n]) for name in self.vectors]
-            from_input = F.linear(out, weights[0], weights[2])
-            after = self.run_packed(from_input, weights[1], before, packing.batch_sizes)
-            for name, vector in zip(self.vectors, after, strict=True):
-                new_state[name].append(packing.last(vector.detach()))
-            out = after[0]
+        before = {name: packing.first(state[name]) for name in self.vectors}
+        out, after = self._run(packing.packed(self.input_norm(x)), before, packing.batch_sizes)
         h = self.feed_forward(x + self.out(packing.unpacked(out)))
-        return self._answer(h, {name: torch.stack(values, dim=1) for name, values in new_state.items()})
+        return self._answer(h, {name: packing.last(vector) for name, vector in after.items()})
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
-        before = [
-            torch.where(episode_start[:, None, None], 0.0, state[name]).transpose(0, 1).contiguous()
-            for name in self.vectors
-        ]
-        out, *after = self.run_step(self.input_norm(x), before)
-        h = self.feed_forward(x + self.out(out))
-        new_state = {
-            name: vector.transpose(0, 1).detach() for name, vector in zip(self.vectors, after, strict=True)
-        }
-        return self._answer(h, new_state)
+        before = {name: torch.where(episode_start[:, None, None], 0.0, state[name]) for name in self.vectors}
+        out, after = self._run(self.input_norm(x), before, [len(x)])
+        return self._answer(self.feed_forward(x + self.out(out)), after)
+
+    def _run(self, x: Tensor, before: State, batch_sizes: list[int]) -> tuple[Tensor, State]:
+        """All layers over packed sequences: the output, and every vector after each step.
+
+        Args:
+            x: (packed steps, D).
+            before: (sequences, N, units) each, before the first step.
+            batch_sizes: sequences still running at each step.
+
+        Returns:
+            (packed steps, units), and (packed steps, N, units) each, without gradient.
+        """
+        after: list[tuple[Tensor, ...]] = []
+        for n in range(self.cells.num_layers):
+            from_input, from_hidden, bias = (
+                getattr(self.cells, f"{name}_l{n}") for name in ("weight_ih", "weight_hh", "bias_ih")
+            )
+            first = [before[name][:, n].contiguous() for name in self.vectors]
+            after.append(self.run_packed(F.linear(x, from_input, bias), from_hidden, first, batch_sizes))
+            x = after[-1][0]
+        vectors = (
+            torch.stack([each.detach() for each in of_layers], 1) for of_layers in zip(*after, strict=True)
+        )
+        return x, dict(zip(self.vectors, vectors, strict=True))
 
     def _answer(self, h: Tensor, state: State) -> MemoryOutput:
         effective = h.new_full(h.shape[:-1], self.capacity)

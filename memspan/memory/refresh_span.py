@@ -36,9 +36,9 @@ from torch.nn import functional as F
 
 from memspan.memory.base import ParameterGroup
 from memspan.memory.expire_span import ExpireSpan, ExpireSpanConfig, SpanPredictor
+from memspan.memory.masked_block import NEVER, Readable
 from memspan.memory.ramp import log_ramp_mask
 from memspan.memory.registry import register
-from memspan.memory.slots import NEVER, Readable
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,9 @@ class RefreshSpan(ExpireSpan):
         gate, predictor = self._gate(layer)
         score = (query * of_standardised(gate.key, predictor, content)).sum(-1) * gate.scale + gate.bias
         return torch.where(at > 0, self._offers(at, score), super().spans(layer, content))
+
+    def fading(self, layer: int, slots: Tensor) -> None:
+        return None  # spans change while the block goes on
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
         slots = slots.detach()

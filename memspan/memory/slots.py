@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -21,29 +20,14 @@ from torch.nn import functional as F
 
 from memspan.memory.attention import AttentionLayer, Residual
 from memspan.memory.base import FREE, Memory, MemoryOutput, Remembered, State
-from memspan.memory.block_attention import cut_block
+from memspan.memory.masked_block import NEVER, MaskedBlock, Readable
+from memspan.memory.span_attention import Fading, ReadableKeys, pack_rows
+from memspan.memory.step_attention import bias_by_span, has_kernels, on_cpu_without_graph, store_in_slots
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
-NEVER = float("inf")
-GROWTH = 16
-"""Slots by which a full cache grows."""
-
-
-@dataclass
-class Readable:
-    """What the queries of one layer may read."""
-
-    bias: Tensor
-    """(B, T, K), or (B, H, T, K) where heads differ: added to the scores, -inf where nothing may be read."""
-    losses: dict[str, Tensor]
-    """(B, T) each."""
-    slots: Tensor | None = None
-    """(B, K, D + notes): the slots as the queries leave them; None: as they were."""
-
-    @property
-    def by_any_head(self) -> Tensor:
-        """(B, T, K): the largest bias, that of the head that reads the most."""
-        return self.bias if self.bias.ndim == 3 else self.bias.amax(1)
+Remembering = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
+GROWTH = 8
+"""A full cache grows by an eighth of its slots, and by at least one."""
 
 
 class SlotTransformer(Memory):
@@ -86,6 +70,10 @@ class SlotTransformer(Memory):
         steps and unused slots.
         """
 
+    def fading(self, layer: int, slots: Tensor) -> Fading | None:
+        """The same, of slots (keys, D), where a span of each tells it for all heads; None: it does not."""
+        return None
+
     def learn_about(self, layer: int, slots: Tensor) -> None:
         """Called with a block's new slots (B, T, D), once what is kept is settled; by default nothing."""
 
@@ -119,46 +107,41 @@ class SlotTransformer(Memory):
     def forward(
         self, x: Tensor, state: State, episode_starts: Tensor, keep_state: bool = True
     ) -> MemoryOutput:
-        n_steps = x.shape[0]
         starts = episode_starts.T  # (B, T)
-        time = torch.arange(n_steps, device=x.device, dtype=x.dtype)
-        # Each start puts later steps so far away that nothing before it can be within reach:
-        #            cached      block t=0..3, an episode starts at t=2
-        #   t=0      3 2 1       0  -  -  -
-        #   t=1      4 3 2       1  0  -  -      - : negative, the future
-        #   t=2      # # #       #  #  0  -      # : too far, another episode
-        #   t=3      # # #       #  #  1  0
-        far = self.longest_distance + n_steps + 1
-        # Whole numbers: single precision has them up to 2 ** 24.
-        precision = x.dtype if far * n_steps < 2**24 else torch.float64
-        clock = time.to(precision) + far * starts.cumsum(1)  # (B, T)
         h = x.transpose(0, 1)
         new_state: State = {}
         losses: dict[str, list[Tensor]] = {}
         visible: list[Tensor] = []
+        masked: MaskedBlock | None = None
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
             hidden, age = self._readable_slots(n, state, episode_starts[0])
             u = layer.normalise(h)
-            if n == 0 or not self.same_slots_in_all_layers:
-                cached = torch.where(age == FREE, -NEVER, (-1 - age).to(x.dtype))  # births
-                birth = torch.cat([cached, time.expand_as(clock)], dim=1)  # (B, K)
-                pieces = None
-                if x.device.type == "cpu":
-                    used = (age != FREE).sum(1).tolist()
-                    pieces = cut_block(starts, used, birth.shape[1])
-                key_clock = torch.cat([cached.to(precision), clock], dim=1)
-                distance = (clock[:, :, None] - key_clock[:, None, :]).to(x.dtype)  # (B, T, K)
-                seen = self.readable(n, self._append(hidden, u), distance)
-                # The step itself is no memory.
-                count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1) - 1
-            visible.append(count)
-            for name, value in seen.losses.items():
+            if n and not self.same_slots_in_all_layers:
+                masked = None
+            with_more, more = self.read_besides(n, h, u, hidden, age, state, starts)
+            used = (age != FREE).sum(1).tolist()
+            slots: Tensor | None = None
+            listed = self._listed(n, hidden, age, used, u, starts)
+            if listed is not None:
+                packed, fading, keys = listed
+                h = layer.attend_listed(with_more, u, packed, fading.span, keys)
+                count = keys.counts
+                made = {name: keys.made_in_block(loss) for name, loss in fading.losses.items()}
+            else:
+                masked = masked or MaskedBlock.of(age, starts, used, self.longest_distance, x.dtype)
+                appended = self._append(hidden, u)
+                seen = self.readable(n, appended, masked.distance)
+                slots, made = seen.slots, seen.losses
+                count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1)
+                h = layer.attend_block(
+                    with_more, u, hidden[..., : self.width], masked.birth, seen.bias, masked.pieces
+                )
+            visible.append(count - 1)  # the step itself is no memory
+            for name, value in made.items():
                 losses.setdefault(name, []).append(value.T)
-            h, more = self.read_besides(n, h, u, hidden, age, state, starts)
-            h = layer.attend_block(h, u, hidden[..., : self.width], birth, seen.bias, pieces)
             if keep_state:
-                slots = self._append(hidden, u) if seen.slots is None else seen.slots
+                slots = self._append(hidden, u) if slots is None else slots
                 new_state[f"hidden.{n}"], new_state[f"age.{n}"] = self._keep(n, slots, age, starts)
                 new_state |= more
             self.learn_about(n, u.detach())
@@ -169,12 +152,25 @@ class SlotTransformer(Memory):
             {"effective_memory": torch.stack(visible).to(x.dtype).mean(0).T + self.constant_vectors},
         )
 
+    def _listed(
+        self, layer: int, hidden: Tensor, age: Tensor, used: list[int], u: Tensor, starts: Tensor
+    ) -> tuple[Tensor, Fading, ReadableKeys] | None:
+        """Packed keys and what can be read of them, if that is little enough to be listed."""
+        if not has_kernels(u) or self.same_slots_in_all_layers:  # a window is dense
+            return None
+        packed = pack_rows(hidden[..., : self.width], u, used)
+        fading = self.fading(layer, packed)
+        if fading is None:
+            return None
+        keys = ReadableKeys(starts, age, used, fading)
+        return (packed, fading, keys) if keys.are_few else None
+
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
-        rows = torch.arange(len(x), device=x.device)
         started = episode_start.nonzero().squeeze(-1)
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
+        by_span = on_cpu_without_graph(x) and self.fading(0, x) is not None
         h = x
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
@@ -186,25 +182,13 @@ class SlotTransformer(Memory):
             u = layer.normalise(h)
             starts = episode_start[:, None]
             with_more, more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
-            age += age != FREE
-            age[age >= self.lifetime(n, hidden)] = FREE
-            free = age == FREE
-            if not free.any(-1).all():
-                hidden, age = self._grow(hidden, age)
-                free = age == FREE
-            slot = free.to(torch.uint8).argmax(-1)
-            hidden[rows, slot] = self._with_notes(u).detach()
-            age[rows, slot] = 0
-            distance = age.to(x.dtype).masked_fill_(age == FREE, NEVER)
-            seen = self.readable(n, hidden, distance.unsqueeze(1))
-            hidden = hidden if seen.slots is None else seen.slots
+            remember = self._remember_by_span if by_span else self._remember_by_mask
+            hidden, age, bias, made = remember(n, hidden, age, u)
             h, content = with_more[:, 0], hidden[..., : self.width]
-            h = layer.attend_step(
-                h, u, content, age.clamp(min=0), self.longest_distance + 1, seen.bias.squeeze(-2)
-            )
-            visible.append((seen.by_any_head.squeeze(1) > -NEVER).sum(-1) - 1)
-            for name, value in seen.losses.items():
-                losses.setdefault(name, []).append(value.squeeze(1))
+            h = layer.attend_step(h, u, content, age.clamp(min=0), self.longest_distance + 1, bias)
+            visible.append((bias.amax(1) > -NEVER).sum(-1) - 1)
+            for name, value in made.items():
+                losses.setdefault(name, []).append(value)
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
             new_state |= more
         return MemoryOutput(
@@ -213,6 +197,48 @@ class SlotTransformer(Memory):
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
             {"effective_memory": torch.stack(visible).to(x.dtype).mean(0) + self.constant_vectors},
         )
+
+    def _remember_by_span(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        """As `_remember_by_mask`, where spans tell all; on a CPU."""
+        fading = self.fading(layer, hidden.flatten(0, 1))
+        own = self.fading(layer, u)
+        assert fading is not None
+        assert own is not None
+        span = fading.span.view(age.shape)
+        full = store_in_slots(hidden, age, span + fading.ramp, u)
+        if full is not None:
+            hidden, age = self._grow(hidden, age)
+            span = F.pad(span, (0, age.shape[1] - span.shape[1]))
+            store_in_slots(hidden, age, None, u, full)
+        return hidden, age, bias_by_span(age, span, fading.ramp), own.losses
+
+    def _remember_by_mask(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        """Ages a layer's slots by a step, drops those that are over, and stores what is new.
+
+        Args:
+            layer: n.
+            hidden: (B, S, D + notes); written, and so is `age`.
+            age: (B, S).
+            u: (B, D) what is new.
+
+        Returns:
+            Slots, which may be more now, their ages, (B, 1 or H, S) what is added to their scores, and
+            losses, (B,) each.
+        """
+        age += age != FREE
+        age[age >= self.lifetime(layer, hidden)] = FREE
+        free = age == FREE
+        if not free.any(-1).all():
+            hidden, age = self._grow(hidden, age)
+            free = age == FREE
+        rows, slot = torch.arange(len(u), device=u.device), free.to(torch.uint8).argmax(-1)
+        hidden[rows, slot] = self._with_notes(u).detach()
+        age[rows, slot] = 0
+        distance = age.to(u.dtype).masked_fill_(age == FREE, NEVER)
+        seen = self.readable(layer, hidden, distance.unsqueeze(1))
+        hidden = hidden if seen.slots is None else seen.slots
+        losses = {name: value.squeeze(1) for name, value in seen.losses.items()}
+        return hidden, age, seen.bias.squeeze(-2).view(len(u), -1, age.shape[1]), losses
 
     def _with_notes(self, u: Tensor) -> Tensor:
         """(..., D) as new slots."""
@@ -224,7 +250,7 @@ class SlotTransformer(Memory):
 
     def _grow(self, hidden: Tensor, age: Tensor) -> tuple[Tensor, Tensor]:
         """Adds free slots to every row."""
-        more = (len(age), GROWTH)
+        more = (len(age), 1 + age.shape[1] // GROWTH)
         return (
             torch.cat([hidden, hidden.new_zeros(*more, hidden.shape[-1])], dim=1),
             torch.cat([age, age.new_full(more, FREE)], dim=1),

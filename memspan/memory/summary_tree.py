@@ -33,8 +33,8 @@ from memspan.memory import binary_counter
 from memspan.memory.attention import AttentionLayer
 from memspan.memory.base import FREE, Memory, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
+from memspan.memory.masked_block import NEVER
 from memspan.memory.registry import register
-from memspan.memory.slots import NEVER
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
 

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from memspan.memory.attention import Residual
+from memspan.memory.masked_block import NEVER, Readable
 from memspan.memory.registry import register
-from memspan.memory.slots import NEVER, Readable, SlotTransformer
+from memspan.memory.slots import SlotTransformer
+from memspan.memory.span_attention import Fading
 from memspan.memory.transformer import TransformerConfig
 
 
@@ -62,6 +64,9 @@ class TransformerXL(SlotTransformer):
         outside = (distance < 0) | (distance > self.memory_size)
         bias = torch.zeros_like(distance).masked_fill_(outside, -NEVER)
         return Readable(bias, {})
+
+    def fading(self, layer: int, slots: Tensor) -> Fading:
+        return Fading(slots.new_full((len(slots),), self.memory_size), 1, {})
 
     @property
     def capacity(self) -> float:

@@ -27,8 +27,6 @@ COLUMNS = {"success_rate": SUCCESS, "effective_memory": MEMORY, "mean_return": M
 """Column of a published `curve.csv` -> tag in TensorBoard's files."""
 MOST_POINTS = 150
 """Points of a curve on the page; more cannot be told apart."""
-TYPES = {"env": str, "memory": str, "seed": int, "env_kwargs": dict, "memory_kwargs": dict}
-"""Fields of a config that are needed here."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +93,6 @@ def read_report_run(folder: Path) -> ReportRun:
         ValueError: the folder is damaged or no run's.
     """
     config = load_config(folder)
-    for name, kind in TYPES.items():
-        if not isinstance(getattr(config, name), kind):
-            value = getattr(config, name)
-            raise ValueError(f"{folder}/config.yaml: {name}={value!r}: must be of type {kind.__name__}")
     evaluation = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None
     if evaluation is not None and (evaluation.memory, evaluation.seed) != (config.memory, config.seed):
         raise ValueError(f"{folder / FILE_NAME}: of {evaluation.memory}, seed {evaluation.seed}: another run")
@@ -115,15 +109,15 @@ def _curves(folder: Path) -> dict[str, Curve]:
     found: dict[str, Curve] = {}
     path = folder / "curve.csv"
     if path.is_file():
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-        for column in COLUMNS:
-            try:
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                rows = list(csv.DictReader(file))
+            for column in COLUMNS:
                 found[column] = [
                     (int(float(row["timesteps"])), float(row[column])) for row in rows if row.get(column)
                 ]
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(f"{path}: damaged ({error})") from None
+        except (KeyError, TypeError, ValueError, OverflowError, csv.Error) as error:
+            raise ValueError(f"{path}: damaged ({' '.join(str(error).split())})") from None
     else:
         logged = Curves(folder).read()
         for column, tag in COLUMNS.items():

@@ -67,6 +67,8 @@ def settings_by_run(folders: Iterable[Path], settings: Mapping[str, Mapping[str,
         ValueError: a setting that an environment, or every memory, does not have, or with a value that is not
             allowed.
     """
+    if not any(settings.values()):  # then a memory or an environment that is not at hand need not be
+        return dict.fromkeys(folders, TRAINED)
     found: dict[Path, Beyond] = {}
     known: set[str] = set()
     for folder in folders:

@@ -82,7 +82,11 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         on_nan=config.on_nan,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),
-        policy_kwargs={"width": config.width, "first_preference": config.first_preference},
+        policy_kwargs={
+            "width": config.width,
+            "first_preference": config.first_preference,
+            "precision": config.precision,
+        },
         seed=spread_seed(config.seed),
         device=config.device,
     )

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import safe_mean
 
-from memspan.agents.snapshot import Snapshot, take_snapshot
+from memspan.agents.snapshot import Snapshot, take_snapshot, whole_snapshot
 from memspan.runs.checkpoint import (
     SUFFIX,
     DamagedCheckpointError,
@@ -113,7 +113,8 @@ class CheckpointCallback(BaseCallback):
         score = self._score()
         if score is not None and score.better_than(self.best):
             self.best = score
-            save_checkpoint(self.model, self.config, self.folder / BEST, self.learnt, score._asdict())
+            if self.model.processes.is_first:
+                save_checkpoint(self.model, self.config, self.folder / BEST, self.learnt, score._asdict())
 
     def _on_training_end(self) -> None:
         self._begun = take_snapshot(self.model)
@@ -121,9 +122,13 @@ class CheckpointCallback(BaseCallback):
         self.save()
 
     def save(self) -> None:
-        """Writes a checkpoint of what the present rollout began with, if one has, and removes old ones."""
-        if self._begun is not None:
-            write_snapshot(self._begun, self.config, self.folder / f"{self.learnt:012d}{SUFFIX}")
+        """Writes a checkpoint of what the present rollout began with, if one has, and removes old ones.
+
+        Of several processes the first writes, and all have to call it.
+        """
+        whole = None if self._begun is None else whole_snapshot(self.model, self._begun)
+        if whole is not None:
+            write_snapshot(whole, self.config, self.folder / f"{self.learnt:012d}{SUFFIX}")
             remove_old_checkpoints(self.config, self.folder.parent, self.learnt)
 
     def _score(self) -> Score | None:
@@ -146,11 +151,16 @@ def _best_so_far(path: Path) -> Score | None:
 
 
 class StopCallback(BaseCallback):
-    """Raises KeyboardInterrupt between two steps once it was asked to: no update is left half done."""
+    """Raises KeyboardInterrupt between two steps once it was asked to: no update is left half done.
 
-    def __init__(self) -> None:
+    Args:
+        patient: however often it is asked; torchrun asks its processes once more.
+    """
+
+    def __init__(self, patient: bool = False) -> None:
         super().__init__()
         self.asked = False
+        self.patient = patient
 
     def _on_step(self) -> bool:
         if self.asked:
@@ -159,13 +169,13 @@ class StopCallback(BaseCallback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes Ctrl-C and SIGTERM as the request; the second one stops at once."""
+        """Takes Ctrl-C and SIGTERM as the request; the second one stops at once, unless it is patient."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
-            if self.asked:
+            if self.asked and not self.patient:
                 raise KeyboardInterrupt
             self.asked = True
 

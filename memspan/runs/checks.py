@@ -12,6 +12,7 @@ import gymnasium as gym
 import numpy as np
 import torch
 
+from memspan.agents.precision import PRECISIONS
 from memspan.agents.saved import check_memory_settings
 from memspan.memory import make_config, make_memory, state_bytes
 from memspan.runs.build import make_env
@@ -24,13 +25,35 @@ def check_config(config: RunConfig) -> None:
     Raises:
         ValueError: names the field, its value and what is allowed.
     """
+    check_fields(config)
+    _check_device(config.device)
+    _check_memory(config)
+    _check_environment(config)
+
+
+def check_fields(config: RunConfig) -> None:
+    """Checks every field by itself; builds nothing.
+
+    Raises:
+        ValueError: names the field, its value and what is allowed.
+    """
     for name, (allowed, what) in _RULES.items():
         value = getattr(config, name)
         if not allowed(value):
             raise ValueError(f"{name}={value!r}: must be {what}")
-    _check_device(config.device)
-    _check_memory(config)
-    _check_environment(config)
+
+
+def share_of_envs(config: RunConfig, n_processes: int) -> int:
+    """Environments of each process.
+
+    Raises:
+        ValueError: they cannot be divided.
+    """
+    if config.n_envs % n_processes:
+        raise ValueError(
+            f"n_envs={config.n_envs}: must be a multiple of the number of processes, {n_processes}"
+        )
+    return config.n_envs // n_processes
 
 
 def _check_device(device: str) -> None:
@@ -144,6 +167,7 @@ _RULES: dict[str, Rule] = {
         ("total_timesteps", "checkpoint_every"),
         (lambda value: _is_integer(value) and value >= 1, "an integer of at least 1"),
     ),
+    "precision": (lambda value: value in PRECISIONS, "'float32' or 'bfloat16'"),
     "on_nan": (lambda value: value in ("stop", "skip"), "'stop' or 'skip'"),
     "algorithm": (lambda value: value == "ppo", "'ppo'"),
     "normalize_advantage": (lambda value: isinstance(value, bool), "True or False"),
@@ -174,7 +198,9 @@ _RULES: dict[str, Rule] = {
         ),
         _COUNT,
     ),
-    **dict.fromkeys(("learning_rate", "first_preference", "clip_range", "max_grad_norm"), _POSITIVE),
+    **dict.fromkeys(
+        ("learning_rate", "first_preference", "clip_range", "max_grad_norm", "process_timeout"), _POSITIVE
+    ),
     **dict.fromkeys(
         (
             "final_learning_rate",

@@ -34,6 +34,8 @@ class RunConfig:
     """How to learn from rollouts."""
     observe_previous: bool = False
     """Show the agent its previous action and reward, too."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of matrix products; bfloat16 pays where the processor has instructions for it (AMX, tensor cores)."""
     width: int = 64
     """D, width of the memory."""
     first_preference: float = 0.01
@@ -87,7 +89,9 @@ class RunConfig:
     on_nan: Literal["stop", "skip"] = "stop"
     """Where a loss, gradient, reward or observation is NaN or infinite: stop, or leave the update out."""
     threads: int = 1
-    """CPU threads of torch; small networks are fastest with 1."""
+    """CPU threads of torch, of each process; small networks are fastest with 1."""
+    process_timeout: float = 600.0
+    """Seconds that one of several processes waits for the others."""
     env_kwargs: Suppress[dict[str, Any]] = field(default_factory=dict)
     """Settings of the environment that differ from its own defaults."""
     memory_kwargs: Suppress[dict[str, Any]] = field(default_factory=dict)
@@ -102,6 +106,12 @@ COMMON = (
 """Fields that `memspan train --help` shows; all of them: `--help-all`."""
 NOT_SETTINGS = {
     *("env", "memory", "name", "seed", "env_kwargs", "memory_kwargs"),  # these have fields of their own
-    *("device", "run_dir", "threads", "checkpoint_every"),  # these change nothing of what is learnt
+    *(
+        "device",
+        "run_dir",
+        "threads",
+        "process_timeout",
+        "checkpoint_every",
+    ),  # these change nothing of what is learnt
 }
 """Fields that are not among an evaluation's settings."""

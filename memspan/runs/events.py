@@ -6,6 +6,7 @@ import os
 import struct
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
 from stable_baselines3.common.logger import TensorBoardOutputFormat
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import masked_crc32c
@@ -45,18 +46,26 @@ def cut_events(folder: Path, timesteps: int) -> bool:
 
 
 def _end_of_rows(path: Path, timesteps: int) -> int:
-    """Bytes up to the first row of a later step.
+    """Bytes up to the first row of a later step, or to one that was not written to its end.
 
     A record is the length of its data (8 bytes), a checksum of the length (4), the data and its checksum (4).
+    Where one is damaged, nobody can read on; what follows is left as it is.
     """
-    end = 0
+    size = path.stat().st_size
     with open(path, "rb") as file:
         while len(header := file.read(12)) == 12:
+            end = file.tell() - len(header)
             length, checksum = struct.unpack("<QI", header)
             if checksum != masked_crc32c(header[:8]):
-                break
+                return size
+            if length + 4 > size - file.tell():
+                return end
             data = file.read(length + 4)
-            if len(data) < length + 4 or Event.FromString(data[:-4]).step > timesteps:
-                break
-            end = file.tell()
-    return end
+            if struct.unpack("<I", data[-4:])[0] != masked_crc32c(data[:-4]):
+                return size
+            try:
+                if Event.FromString(data[:-4]).step > timesteps:
+                    return end
+            except DecodeError:
+                return size
+    return size - len(header)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
 BEST = "best.safetensors"
+MOST_BYTES = 2**20
+"""Of a config; YAML takes a second for each."""
 
 
 def run_folder(config: RunConfig) -> Path:
@@ -53,17 +55,31 @@ def save_config(config: RunConfig, folder: Path) -> None:
         ) from None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without aliases: by them, a few lines could stand for more values than memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "an alias, which is not allowed", mark)
+        return super().compose_node(parent, index)
+
+
 def load_config(folder: Path | str) -> RunConfig:
     """The config of the run in `folder`.
 
     Raises:
-        ValueError: it is no run's folder, or its config has unknown keys.
+        ValueError: it is no run's folder, or its config has unknown keys or values that are not allowed.
     """
+    from memspan.runs.checks import check_fields
+
     path = Path(folder) / CONFIG
     if not path.is_file():
         raise ValueError(f"{folder} is not a run folder: no {CONFIG} in it")
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"{path.stat().st_size} bytes: must be at most {MOST_BYTES}")
+        settings = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not YAML ({' '.join(str(error).split())})") from None
     if not isinstance(settings, dict):
@@ -71,7 +87,12 @@ def load_config(folder: Path | str) -> RunConfig:
     check_keys(settings, str(path))
     if isinstance(settings.get("run_dir"), str):
         settings["run_dir"] = Path(settings["run_dir"])
-    return RunConfig(**settings)
+    config = RunConfig(**settings)
+    try:
+        check_fields(config)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return config
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:

@@ -51,4 +51,7 @@ def scan_runs(
 
 def lines_of(left_out: Mapping[Path, str]) -> list[str]:
     """One line for each run that is left out."""
-    return [f"left out: {' '.join(reason.split())}" for reason in left_out.values()]
+    return [
+        f"left out: {' '.join((reason if str(folder) in reason else f'{folder}: {reason}').split())}"
+        for folder, reason in left_out.items()
+    ]

@@ -66,18 +66,24 @@ def connected(address: str | None, processes: int) -> Iterator[ModuleType]:
         processes: how many runs go on side by side here.
 
     Raises:
-        ValueError: Ray is not installed, or there is no cluster.
+        ValueError: Ray is not installed or does not start, or there is no cluster.
     """
     ray = import_ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        ray.init(
-            address="local",
-            num_cpus=processes,
-            include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-            **quiet,
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=processes,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+        except Exception as error:  # Ray has no narrower one for a machine that is too busy to start it
+            ray.shutdown()
+            raise ValueError(
+                f"Ray did not start on this machine ({error}); nothing was begun, so start the sweep again"
+            ) from error
     else:
         try:
             ray.init(address=address, **quiet)

@@ -105,7 +105,7 @@ def _run(entry: Any, resources: dict[str, float], where: str) -> RunEntry:
     grid = entry.get("grid", {})
     for key, values in grid.items():
         if not isinstance(values, list) or not values:
-            raise ValueError(f"{where}: grid: {key}={values!r}: must be a list of values")
+            raise ValueError(f"{where}: grid: {key}={values!r}: must be a list of values, one or more")
     return RunEntry(
         entry["memory"], entry.get("name"), entry.get("settings", {}), grid, resources | own, where
     )
@@ -150,9 +150,9 @@ _SETTINGS: Rule = (
 _FIELDS: dict[str, Rule] = {
     "env": (lambda value: isinstance(value, str | dict) and bool(value), "an environment's id"),
     "envs": _LIST,
-    "seeds": (_are_seeds, "a list of different integers of at least 0"),
+    "seeds": (_are_seeds, "a list of different integers of at least 0, one or more"),
     "settings": _SETTINGS,
-    "runs": (_LIST[0], "a list of runs, each with a memory"),
+    "runs": (_LIST[0], "a list of runs, one or more, each with a memory"),
     "resources": _SETTINGS,
     "evaluation": _SETTINGS,
     "retries": (_is_integer, "an integer of at least 0"),
@@ -183,10 +183,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
+        for i, key in enumerate(keys):
+            if key in keys[:i]:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key} stands twice in one place", node.start_mark
+                    None, None, f"{key} stands twice in one place", node.value[i][0].start_mark
                 )
         return super().construct_mapping(node, deep)
 
@@ -202,5 +202,9 @@ def _load(path: Path) -> Any:
         raise ValueError(f"{path}: no such file")
     try:
         return yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = "" if mark is None else f", line {mark.line + 1}, column {mark.column + 1}"
+        raise ValueError(f"{path}{where}: not YAML ({error.problem})") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not YAML ({error})") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import itertools
 import string
 from collections.abc import Iterable, Iterator, Mapping
@@ -157,7 +158,9 @@ def _config(env: str, memory: str, settings: Mapping[str, Any]) -> RunConfig:
         elif key in _SETTINGS:
             fields[key] = value
         else:
-            what = _ELSEWHERE.get(key, f"no such setting; must be env.NAME, memory.NAME or {_listed()}")
+            near = difflib.get_close_matches(key, _SETTINGS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"must be env.NAME, memory.NAME or {_listed()}"
+            what = _ELSEWHERE.get(key, f"no such setting; {hint}")
             raise ValueError(f"{key}={value!r}: {what}")
     told = {
         name: value

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from memspan.evaluation.results import write_json
+from memspan.evaluation.json_files import checked, write_json
 from memspan.runs.callbacks import recent_return, recent_success
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class Status:
 def read_status(folder: Path) -> Status | None:
     """What a run's process told last; None if it has told nothing, or is gone."""
     try:
-        return Status(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+        return checked(Status(**json.loads((folder / FILE_NAME).read_text(encoding="utf-8"))))
+    except (OSError, ValueError, TypeError, RecursionError):
         return None
 
 

@@ -51,6 +51,32 @@ class Faulty(Toy):
         return observation, reward, terminated, truncated, info
 
 
+class FaultyReset(Toy):
+    """Does `fault` in its `number`-th reset."""
+
+    def __init__(self, fault: str = "", number: int = 1, observations: str = "vector") -> None:
+        super().__init__(observations)
+        self.fault = fault
+        self.left = number
+
+    def reset(self, **kwargs: Any) -> Any:
+        self.left -= 1
+        observation, info = super().reset(**kwargs)
+        if self.left == 0:
+            match self.fault:
+                case "raise":
+                    raise ZeroDivisionError("no way")
+                case "die":
+                    os.kill(os.getpid(), signal.SIGKILL)
+                case "hang":
+                    time.sleep(600)
+                case "observation":
+                    observation = np.full_like(observation, np.nan)
+                case "space":
+                    observation = observation + 7
+        return observation, info
+
+
 def ppo(env: Any, **settings: Any) -> MemoryPPO:
     more: dict[str, Any] = dict(n_steps=4, n_epochs=1, policy_kwargs={"width": 8}, seed=10, device="cpu")
     return MemoryPPO("MemoryPolicy", env, "lstm", **(more | settings))
@@ -125,19 +151,57 @@ WORKERS = {
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        ("die", r"the process of environment 2 has ended \(exit code -9\)"),
-        ("hang", "environment 2 has not answered for 1 s"),
-        ("raise", "ZeroDivisionError|the process of environment 2 has ended"),
+        ("die", r"^environment 2, seed 12, .*the process of environment 2 has ended \(exit code -9\)"),
+        ("hang", r"^environment 2, seed 12, .*environment 2 has not answered for 1 s"),
+        ("raise", r"^environment 2, seed 12, .*(ZeroDivisionError|the process of environment 2 has ended)"),
     ],
 )
 def test_workers_that_end_or_hang(kind: str, fault: str, words: str) -> None:
     env = WORKERS[kind](third(fault))
     processes = list(env.processes)
     model = ppo(env, env_timeout=1.0 if fault == "hang" else None)
-    with pytest.raises(EnvironmentFaultError, match=f"after 20 timesteps: .*({words})"):
+    with pytest.raises(EnvironmentFaultError, match=words):
         model.learn(100)
     assert not any(process.is_alive() for process in processes)
     model.env.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning:gymnasium")
+@pytest.mark.usefixtures("no_endless_test")
+@pytest.mark.parametrize("kind", WORKERS)
+@pytest.mark.parametrize("fault", ["die", "hang"])
+def test_workers_that_end_or_hang_in_the_first_reset(kind: str, fault: str) -> None:
+    env = WORKERS[kind]([partial(FaultyReset, fault if i == 2 else "") for i in range(4)])
+    processes = list(env.processes)
+    model = ppo(env, env_timeout=1.0 if fault == "hang" else None)
+    words = "environment 2 has not answered for 1 s" if fault == "hang" else "environment 2 has ended"
+    with pytest.raises(EnvironmentFaultError, match=f"^environment 2, seed 12, after 0 timesteps: .*{words}"):
+        model.learn(100)
+    assert not any(process.is_alive() for process in processes)
+    model.env.close()
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_who_raises_in_the_first_reset_is_named(kind: str) -> None:
+    env = VECTORS[kind]([partial(FaultyReset, "raise" if i == 2 else "") for i in range(4)])
+    with pytest.raises(EnvironmentFaultError, match=r"^environment 2, seed 12, after 0 timesteps: Zero"):
+        ppo(env).learn(100)
+
+
+def test_first_observations_are_looked_at() -> None:
+    env = DummyVecEnv([partial(FaultyReset, "observation" if i == 2 else "") for i in range(4)])
+    with pytest.raises(BadNumbersError, match=r"^after 0 timesteps: observation of environment 2 is nan$"):
+        ppo(env).learn(100)
+    env = DummyVecEnv([partial(FaultyReset, "observation" if i == 2 else "") for i in range(4)])
+    model = ppo(env, on_nan="skip").learn(32)
+    assert model.skipped_updates == 4  # of the first rollout alone
+    fns = [partial(FaultyReset, "space" if i == 2 else "", 1, "discrete") for i in range(4)]
+    with pytest.raises(
+        EnvironmentFaultError,
+        match=r"^environment 2, seed 12, after 0 timesteps: observation of env",
+    ):
+        ppo(DummyVecEnv(fns)).learn(100)
 
 
 @pytest.mark.filterwarnings("ignore:This process.*multi-threaded:DeprecationWarning")

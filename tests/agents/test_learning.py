@@ -36,10 +36,17 @@ class Best(BaseCallback):
             self.best = max(self.best, float(np.mean(success)))
 
 
-def best_success(agent: type[MemoryAlgorithm], env: Any, memory: str, budget: int, **kwargs: Any) -> float:
+def best_success(
+    agent: type[MemoryAlgorithm],
+    env: Any,
+    memory: str,
+    budget: int,
+    precision: str = "float32",
+    **kwargs: Any,
+) -> float:
     model = agent(
         "MemoryPolicy", env, memory, SETTINGS[memory], seed=1, device="cpu", stats_window_size=WINDOW,
-        policy_kwargs={"width": 32, "net_arch": []}, **kwargs,
+        policy_kwargs={"width": 32, "net_arch": [], "precision": precision}, **kwargs,
     )  # fmt: skip
     best = Best(enough=0.9)
     model.learn(budget, callback=best)
@@ -59,6 +66,11 @@ def test_ppo_without_memory_guesses() -> None:
     env = corridors(16, max_steps=16)
     best = best_success(MemoryPPO, env, "none", 15_000, learning_rate=3e-3, n_steps=32, ent_coef=0.01)
     assert 0.35 < best < 0.65
+
+
+def test_products_in_bfloat16_learn_as_well() -> None:
+    settings = dict(learning_rate=3e-3, n_steps=6, ent_coef=0.01, precision="bfloat16")
+    assert best_success(MemoryA2C, Recall(16), "transformer-xl", 40_000, **settings) >= 0.9
 
 
 @pytest.mark.parametrize("memory", SETTINGS)

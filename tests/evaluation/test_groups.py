@@ -1,3 +1,4 @@
+import dataclasses
 from io import StringIO
 
 from rich.console import Console
@@ -33,6 +34,17 @@ def test_labels(make_evaluation):
     assert labels(one, one | {"memory_loss_coef": 0.001, "n": "a"}) == {"α=2e-5", "α=0.001"}  # noqa: RUF001
     many = one | {"n": "b", "gamma": 0.9, "n_steps": 16}
     assert labels(one, many) == {"a", "b"}
+
+
+def test_a_setting_that_is_not_given_is_the_default(make_evaluation):
+    runs = [make_evaluation("lstm", memory_kwargs={"units": units}) for units in (None, 16)]
+    assert {group.label for group in group_runs(runs)} == {"units=default", "units=16"}
+
+
+def test_parts_of_a_vector_are_not_nothing(make_evaluation):
+    run = dataclasses.replace(make_evaluation(), peak_memory=0.5, capacity=0.5, state_bytes=32)
+    row = next(line for line in printed([run]).splitlines() if run.memory in line)
+    assert row.split()[-4:-1] == ["0.5", "0.5", "0.031"]
 
 
 def test_names_alone_set_apart(make_evaluation):

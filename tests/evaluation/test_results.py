@@ -92,7 +92,8 @@ def test_load_refuses(tmp_path, make_evaluation):
     path = make_evaluation().save(tmp_path)
     good = json.loads(path.read_text())
     missing = {key: value for key, value in good.items() if key != "memory"}
-    for bad in ("{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing)):
+    nan = json.dumps(good | {"success_rate": float("nan")})
+    for bad in ("{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing), nan):
         path.write_text(bad)
         with pytest.raises(ValueError, match="not of this version; make it again"):
             Evaluation.load(tmp_path)

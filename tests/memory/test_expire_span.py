@@ -9,7 +9,7 @@ from members import build, features, fresh, starts
 from naive import close, expiring, later, run_row, span_of
 from torch import Tensor
 
-from memspan.memory import State, clone_state, make_memory
+from memspan.memory import State, clone_state, make_memory, span_attention
 from memspan.memory.expire_span import ExpireSpan
 
 MEMBERS = ["expire-span", "expire-span, long", "expire-span, short"]
@@ -44,10 +44,14 @@ def n_used(state: State) -> list[int]:
     return (state["age.0"] >= 0).sum(1).tolist()
 
 
+@pytest.mark.parametrize("cost_of_an_entry", [-1, 10**9], ids=["listed", "masked"])
 @pytest.mark.parametrize("pattern", ["never", "middle", "random"])
 @pytest.mark.parametrize("member", MEMBERS)
-def test_two_blocks_equal_the_loops(member: str, pattern: str) -> None:
+def test_two_blocks_equal_the_loops(
+    member: str, pattern: str, cost_of_an_entry: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Features, penalty, effective memory; gradients, those of w and b through cached slots too."""
+    monkeypatch.setattr(span_attention, "COST_OF_AN_ENTRY", cost_of_an_entry)
     memory = build(member)
     assert isinstance(memory, ExpireSpan)
     n_rows, lengths = 2, (6, 7)

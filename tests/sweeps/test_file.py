@@ -101,7 +101,8 @@ def test_a_cpu_for_each_thread(tmp_path: Path) -> None:
     [
         ("- 1\n", ["must be fields by name", "runs"]),
         ("env: [", ["not YAML"]),
-        ("env: a\nenv: b\n", ["env stands twice"]),
+        ("env: a\nenv: b\n", ["line 2, column 1", "env stands twice"]),
+        (SMALL + "settings: {total_timestep: 1}\n", ["did you mean total_timesteps?"]),
         (SMALL + "seed: 1\n", ["seed=1", "no such field", "did you mean seeds?"]),
         (SMALL + "seeds: 3\n", ["seeds=3", "list of different integers"]),
         (SMALL + "seeds: [0, 0]\n", ["seeds=[0, 0]", "different"]),
