@@ -106,6 +106,9 @@ def test_pairs_are_of_one_task_and_seed(runs):
     found = compare(first, second)
     assert found.n_pairs == 1
     assert found.difference.value == pytest.approx(0.9 - 0.6)
+    # A seed that was copied, or trained again, makes no second pair.
+    twice = compare([runs(0.9, 0.8, 0.7) * 2], [runs(0.1, 0.2, 0.3) * 2])
+    assert (twice.n_pairs, twice.verdict) == (3, "too few pairs")
     with pytest.raises(ValueError, match="no task and seed in common"):
         compare([runs(0.5)], [runs(0.5, first_seed=1)])
     with pytest.raises(ValueError, match="as many of both, got 1 and 2"):
