@@ -2,10 +2,10 @@
 
     python benchmarks/where_time_goes.py [MEMORY...] [--rollouts 6]
 
-64 environments, blocks of 128 steps, width 64, 3 epochs of 4 minibatches; Transformers have 2 layers of 4
-heads, and Expire-Span the short spans that it has once trained. Prints, of a rollout with its update, the time
-of each part, and the floor: floating point operations of its matrix products by the rate of a large one, or the
-bytes these read and write by the rate at which memory is copied, whichever takes longer.
+64 environments, blocks of 128 steps, width 64, 3 epochs of 4 minibatches; Transformers have 2 layers of
+4 heads, and Expire-Span the short spans that it has once trained. Prints, of a rollout with its update, the
+time of each part, and the floor: floating point operations of its matrix products by the rate of a large one,
+or the bytes these read and write by the rate at which memory is copied, whichever takes longer.
 """
 
 from __future__ import annotations
