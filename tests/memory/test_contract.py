@@ -16,7 +16,7 @@ from members import (
 )
 from torch import Tensor
 
-from memspan.memory import MEMORIES, Memory, State, clone_state, select_rows, state_bytes
+from memspan.memory import MEMORIES, Memory, State, attention, clone_state, select_rows, state_bytes
 
 ROWS = 3
 PATTERNS = {"never": 2, "first step": 2, "all kinds": 9}
@@ -305,6 +305,8 @@ def test_attention_that_is_shown_is_that_of_the_step(memory: Memory, monkeypatch
         given.clear()
         with monkeypatch.context() as patched:
             patched.setattr(torch, "softmax", noted)
+            # What computes by torch, whose softmax can be noted; kernels give the same (test_kernels.py).
+            patched.setattr(attention, "read_slots", attention.read_slots_densely)
             state = memory.step(now, state, start).state
         slots = [layer for layer in memory.remembered(state) if layer.age.numel()]
         for layer in slots:
