@@ -57,6 +57,10 @@ function layoutOf(id, figure) {
   } else if (id.endsWith("cost")) {
     layout.xaxis = {...layout.xaxis, type: "linear", rangemode: "tozero"};
   }
+  if (narrow && id.endsWith("resources")) {
+    layout.xaxis = {...layout.xaxis, title: {text: "bytes"}};
+    layout.xaxis2 = {...layout.xaxis2, title: {text: "steps/s"}};
+  }
   if (narrow && id.endsWith("cost")) {
     layout.xaxis = {...layout.xaxis, title: {text: "effective memory (vectors)"}, tickangle: 0};
     if (layout.xaxis.ticktext) layout.xaxis.ticktext = layout.xaxis.ticktext.map((text, i) => i % 2 ? "" : text);
