@@ -92,7 +92,12 @@ def test_comparison_tables(make_evaluation):
     def eight(memory, rate, **more):
         return [make_evaluation(memory, rate, episodes=1000, seed=seed, **more) for seed in range(8)]
 
-    runs = [*eight("gru", 0.9), *eight("lstm", 0.9), *eight("none", 0.5), make_evaluation("slow", 0.1, seed=9)]
+    runs = [
+        *eight("gru", 0.9),
+        *eight("lstm", 0.9),
+        *eight("none", 0.5),
+        make_evaluation("slow", 0.1, seed=9),
+    ]
     lines = printed(runs, comparison_tables).splitlines()
     assert max(map(len, lines)) <= 100
     assert any("against gru, the best" in line for line in lines)
