@@ -37,16 +37,11 @@ def means(runs: Sequence[ReportRun]) -> Rows:
             continue
         mean = fmean(map(score, own))
         memory = fmean(run.effective_memory for run in own)
-        ends = (
-            success_interval(own)
-            if own[0].success_rate is not None
-            else (min(map(score, own)), max(map(score, own)))
-        )
         cells = [
             name,
             str(len(own)),
             f"{mean:.3f}",
-            _ends(ends),
+            _ends(success_interval(own)),
             f"{memory:.1f}",
             f"{max(run.peak_memory for run in own):.3g}",
             f"{max(run.capacity for run in own):.3g}",
@@ -62,7 +57,7 @@ def single(runs: Sequence[ReportRun]) -> Rows:
     for members in by_name(runs).values():
         for run in members:
             e = run.evaluation
-            horizon = "" if run.horizon is None else str(run.horizon.horizon)
+            horizon = "" if run.horizon is None else str(run.horizon.horizon).lower()
             if e is None:
                 last = run.curves.get("success_rate", [])
                 rows.append(
