@@ -137,9 +137,10 @@ def run_python(*args: str, where: Path | None = None) -> subprocess.CompletedPro
     )
 
 
-SMALL = (
-    "-n 128 --eval-freq 64 --num-threads 1 --env-kwargs max_length:3 --hyperparams n_envs:4 n_steps:16"
-).split(" ")
+SMALL = [
+    *("-n", "128", "--eval-freq", "64", "--num-threads", "1"),
+    *("--env-kwargs", "max_length:3", "--hyperparams", "n_envs:4", "n_steps:16"),
+]
 """Less to do; of two equal flags the last counts."""
 
 
