@@ -1,13 +1,14 @@
 # make demo        install, train four memories on a short Corridor, evaluate them, draw the figure
 # make test        install, run the fast tests
 # make test-slow   the tests that train for minutes
+# make test-zoo    the tests with the RL Zoo, in an environment of its own
 # make check       lint, format, types, import rules, the site, the workflow and the citation
 # make docs        build the documentation site into site/; opens without a network
 # make format      mend what lint and format can mend
 # make bench       speed, beside peers on the same machine: writes benchmarks/RESULTS.md; about 20 minutes
 # make bench-quick does all of that run? Tiny sizes, a few minutes, numbers that say nothing
 # make torture     kill a training a hundred times and go on with it: the same bits?
-# make fuzz        read 100,000 mutated checkpoints: loaded or refused, nothing else?
+# make fuzz        read 100,000 mutated checkpoints and 20,000 run folders: loaded or refused, nothing else?
 # make kill-sweep  kill a sweep ten times in a row and go on with it: no run lost, none twice?
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ DOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs
 DEMO := demo
 DEMO_MEMORIES := none lstm transformer-xl expire-span
 
-.PHONY: demo test test-slow check docs format bench bench-quick torture fuzz kill-sweep install clean
+.PHONY: demo test test-slow test-zoo check docs format bench bench-quick torture fuzz kill-sweep install clean
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
@@ -61,6 +62,13 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+# The zoo wants other versions of some packages than constraints.txt has.
+test-zoo:
+	$(PYTHON) -m venv .venv-zoo
+	.venv-zoo/bin/python -m pip install --disable-pip-version-check --progress-bar on -q -c constraints.txt torch
+	.venv-zoo/bin/python -m pip install --disable-pip-version-check --progress-bar on -q -e '.[zoo]' 'pytest>=8.0'
+	.venv-zoo/bin/python -m pytest tests/test_zoo.py
+
 check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -89,9 +97,10 @@ torture: $(INSTALLED)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python benchmarks/fuzz_checkpoints.py
+	$(BIN)/python benchmarks/fuzz_runs.py
 
 kill-sweep: $(INSTALLED)
 	$(BIN)/python benchmarks/kill_sweep.py
 
 clean:
-	rm -rf $(DEMO) $(VENV) build site dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(DEMO) $(VENV) .venv-zoo build site dist .mypy_cache .pytest_cache .ruff_cache

@@ -160,7 +160,8 @@ def main() -> int:
     for line in found:
         console.print(line)
     console.print(f"{n_hits} kills: {'the same results' if not found else f'{len(found)} differences'}")
-    return int(bool(found))
+    # Where nothing was hit, nothing was shown.
+    return int(bool(found) or not n_hits)
 
 
 if __name__ == "__main__":

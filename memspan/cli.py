@@ -20,13 +20,18 @@ COMMANDS = {
     "list": ("memspan.list", "list environments and memories"),
     "play": ("memspan.play", "play a task yourself"),
     "probe": ("memspan.probe", "ask memories a question that takes a minute to learn"),
+    "pull": ("memspan.pull", "get a run from the Hugging Face Hub, or from a folder"),
+    "push": ("memspan.push", "put a run on the Hugging Face Hub, or into a folder"),
     "report": ("memspan.report", "write a page about runs, with an episode of each memory"),
     "sweep": ("memspan.sweep", "train and evaluate the runs that a file describes"),
     "watch": ("memspan.watch", "watch a trained agent and what it remembers"),
 }
 """Name -> (module with a `main(args) -> int`, what it does)."""
 
-EXTRAS = {"filelock": "ray", "imageio": "video", "plotly": "report", "ray": "ray"}
+EXTRAS = {
+    **{"filelock": "ray", "huggingface_hub": "hub", "imageio": "video", "plotly": "report", "ray": "ray"},
+    **{"rl_zoo3": "zoo", "wandb": "wandb"},
+}
 """Package that is not always installed -> the extra that brings it."""
 WRONG_USE = 2
 INTERRUPTED = 130

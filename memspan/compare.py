@@ -162,9 +162,12 @@ def read_run(folder: Path) -> Entry:
     """
     config = load_config(folder)
     plain = _plain(config)
+    task = task_of(config.env, plain["env_kwargs"])
     where = run_folder(config).relative_to(config.run_dir)
-    if ".." in where.parts:
-        raise ValueError(f"{folder / CONFIG}: leads to {where}: must not leave its folder")
+    # Folders of events are called by these, and a foreign config may say anything.
+    for name in (where, Path(task, config.memory)):
+        if ".." in name.parts:
+            raise ValueError(f"{folder / CONFIG}: leads to {name}: must not leave its folder")
     curves = Curves(folder)
     curves.read()
     run = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None
@@ -182,7 +185,7 @@ def read_run(folder: Path) -> Entry:
     settings |= {f"memory.{key}": value for key, value in plain["memory_kwargs"].items()}
     return Entry(
         name=where.as_posix(),
-        task=task_of(config.env, plain["env_kwargs"]),
+        task=task,
         memory=config.memory,
         settings=settings,
         results={name: float(value) for name, value in told.items() if value is not None},

@@ -19,7 +19,6 @@ from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional
 
 from memspan.evaluation import (
-    Evaluation,
     results_tables,
     save_figure,
     success_against_memory,
@@ -169,7 +168,8 @@ def _wait(driver: Driver, board: Board) -> None:
         for event in driver.look():
             where = event.run.title
             if event.kind == "done":
-                board.results[event.run.folder] = Evaluation.load(event.run.folder)
+                assert event.result is not None
+                board.results[event.run.folder] = event.result
                 board.say(f"{where}: done")
             elif event.kind == "failed":
                 board.failed[event.run.folder] = event.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import sys
@@ -35,6 +36,7 @@ from memspan.runs.events import ContinuedTensorBoard
 from memspan.runs.flags import parse
 from memspan.runs.folder import CHECKPOINTS, CONFIG, last_whole_checkpoint
 from memspan.runs.progress import ProgressCallback, short_count
+from memspan.runs.tracking import check_project, end_tracking, remember_project, start_tracking
 
 INTERRUPTED = 130
 FAILED = 1
@@ -62,9 +64,24 @@ def main(args: Sequence[str] | None = None) -> int:
                 f"{others[0]}: --resume takes no other flag; a run goes on with its own settings"
             )
         return resume(parsed.resume)
+    project, args = _take_project(args)
     config = parse(args, prog="memspan train")
     folder = run_folder(config)
-    return _train_together(config, folder, new=True)
+    return _train_together(config, folder, new=True, project=project)
+
+
+def _take_project(args: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The project of `--wandb`, which is no setting of a run, and the other flags.
+
+    Raises:
+        ValueError: it can be no project's name.
+    """
+    parser = argparse.ArgumentParser(prog="memspan train", add_help=False, allow_abbrev=False)
+    parser.add_argument("--wandb", metavar="PROJECT")
+    told, others = parser.parse_known_args(args)
+    if told.wandb is not None:
+        check_project(told.wandb)
+    return told.wandb, others
 
 
 def resume(folder: Path) -> int:
@@ -72,8 +89,15 @@ def resume(folder: Path) -> int:
     return _train_together(load_config(folder), folder, new=False)
 
 
-def _train_together(config: RunConfig, folder: Path, new: bool) -> int:
-    """Trains with all processes that there are; nothing is written before each has checked the settings."""
+def _train_together(config: RunConfig, folder: Path, new: bool, project: str | None = None) -> int:
+    """Trains with all processes that there are; nothing is written before each has checked the settings.
+
+    Args:
+        config: the run's settings.
+        folder: where it is.
+        new: whether it begins.
+        project: of Weights & Biases, to be shown in.
+    """
     try:
         with joined(config.device, config.process_timeout) as processes:
             with processes.together():
@@ -82,6 +106,8 @@ def _train_together(config: RunConfig, folder: Path, new: bool) -> int:
             with processes.together():
                 if new and processes.is_first:
                     save_config(config, folder)
+                    if project is not None:
+                        remember_project(folder, project)
             return train(config, folder, processes=processes)
     except LostProcessError as error:
         # Not after something was printed about it already, where a run had begun.
@@ -123,9 +149,14 @@ def train(
         # Not the same episodes and draws once more.
         model.set_random_seed(spread_seed(config.seed, model.num_timesteps))
         _print(console, f"{_why_anew(config, last)}: its episodes start anew.")
-    if processes.is_first:
-        logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
-    return _learn(model, config, folder, console, callbacks)
+    code, tracked = FAILED, start_tracking(config, folder) if processes.is_first else None
+    try:
+        if processes.is_first:
+            logger.output_formats.append(ContinuedTensorBoard(folder, model.num_timesteps))
+        code = _learn(model, config, folder, console, callbacks)
+    finally:
+        end_tracking(tracked, code)
+    return code
 
 
 def _last_checkpoint(config: RunConfig, folder: Path, console: Console) -> Path | None:

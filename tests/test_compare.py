@@ -365,3 +365,24 @@ def test_pages(tmp_path):
     assert compare.pages_of("http://localhost:1/", [entry], "cost/")["Custom Scalars"][0].endswith(
         "&regexInput=cost%2F"
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"memory": "../../../evil", "name": "x"},
+        {"env": "../../../evil/Corridor-v0"},
+        {"env_kwargs": {"max_length": "/../../../../evil"}},
+    ],
+)
+def test_a_foreign_run_writes_nowhere_else(tmp_path, capsys, change):
+    foreign = make_run(tmp_path / "runs")
+    config = yaml.safe_load((foreign / "config.yaml").read_text())
+    (foreign / "config.yaml").write_text(yaml.safe_dump(config | change))
+    make_run(tmp_path / "runs", seed=1)
+    logdir = tmp_path / "a/b/comparison"
+    before = {path for path in tmp_path.rglob("*") if "comparison" not in path.parts}
+    assert cli.main(["compare", str(tmp_path / "runs"), "--logdir", str(logdir), "--write-only"]) == 1
+    assert "must not leave its folder" in capsys.readouterr().err
+    after = {path for path in tmp_path.rglob("*") if "comparison" not in path.parts}
+    assert after - before == {tmp_path / "a", tmp_path / "a/b"}

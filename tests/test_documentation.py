@@ -27,7 +27,7 @@ from memspan.memory import MEMORIES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
-OWN_TEST = {"write-your-own-memory.md"}
+OWN_TEST = {"write-your-own-memory.md", "zoo.md"}
 """Pages whose code has a test file of its own."""
 SMALL = ["--total-timesteps", "64", "--n-envs", "4", "--n-steps", "8", "--width", "8"]
 FEWER = {
@@ -38,6 +38,7 @@ FEWER = {
     "probe": ["--steps", "2", "--batch-size", "2"],
     "sweep": ["--dry-run"],
     "report": ["--no-lens"],
+    "push": ["--no-replay"],
 }
 """Command -> flags that make it short; of two equal flags the last counts."""
 BEFORE = {
@@ -88,6 +89,8 @@ def shorter(code: str) -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty folder to be in; what is registered meanwhile is forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr("sys.path", list(sys.path))
     before = dict(gym.registry)

@@ -244,6 +244,8 @@ def test_beyond_training(tmp_path, run, capsys):
             ["--memory.spam", "2"],
             "memory.spam=2: none of these runs has such a setting; they have copy_at_first",
         ),
+        (["--env.max-length", "{"], "--env.max-length='{': must be a value in YAML"),
+        (["--env.max-length", "1e2"], "env.max_length=100.0: must be of type int"),
         (["--memory.memory-size", "0"], "memory_size=0: must be"),
         (["--memory.n-layers", "2"], "layers.1.query.weight is missing"),
     ],

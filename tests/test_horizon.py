@@ -99,6 +99,8 @@ def test_search(monkeypatch, needed):
     steps = [point.steps for point in told["points"]]
     assert steps == sorted(steps)
     assert steps[0] == 0
+    # As long as the longest episode is the whole past.
+    assert max(point.score for point in told["points"]) == told["full"]
 
 
 def test_search_by_return(monkeypatch):
@@ -235,3 +237,23 @@ def test_refused(tmp_path, capsys, args, why):
     (run / "horizon.json").write_text("{}")
     assert cli.main(["horizon", str(run), *args]) == 2
     assert why in capsys.readouterr().err
+
+
+def test_search_ends_where_scores_are_no_numbers(monkeypatch):
+    nan = SimpleNamespace(successes=None, returns=np.full(5, np.nan), lengths=np.array([9]))
+    monkeypatch.setattr(horizon, "play_episodes", lambda *_: nan)
+    policy, env = make_policy("none")
+    assert find_horizon(policy, lambda: env, 5)["points"][-1].steps == 8
+
+
+def test_actions_of_the_hidden_episode_are_those_of_an_evaluation():
+    """Within their bounds, whatever the policy draws."""
+    env = make_vec_env("Pendulum-v1", n_envs=1, env_kwargs={"max_episode_steps": 30})
+    policy = MemoryPPO("MemoryPolicy", env, memory="lstm", n_steps=8).policy
+    with torch.no_grad():
+        policy.log_std.fill_(3)
+    taken = []
+    step = env.step
+    env.step = lambda actions: (taken.append(actions.copy()), step(actions))[1]
+    occlude(policy, env)
+    assert np.abs(taken).max() == 2

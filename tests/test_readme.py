@@ -28,6 +28,7 @@ def test_there_are_examples() -> None:
         "report",
         "probe",
         "sweep",
+        "push",
     ]
 
 
@@ -40,7 +41,7 @@ def test_python(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    listed, train, other, resume, evaluate, play, compare, horizon, watch, report, probe, sweep = SHELL
+    listed, train, other, resume, evaluate, play, compare, horizon, watch, report, probe, sweep, push = SHELL
     assert cli.main(shlex.split(listed)[1:]) == 0
     assert cli.main(shlex.split(f"{train} {SMALL} --env.max-length 5")[1:]) == 0
     assert cli.main(shlex.split(f"{other} {SMALL} --seed 1")[1:]) == 0
@@ -63,3 +64,5 @@ def test_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "probes" / "recall" / "results.json").exists()
     file = shlex.split(sweep)[-1]
     assert cli.main(["sweep", str(Path(__file__).parents[1] / file), "--dry-run"]) == 0
+    assert cli.main([*shlex.split(push)[1:], "--no-replay"]) == 0
+    assert (tmp_path / "passed-on" / "README.md").exists()

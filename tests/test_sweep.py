@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from memspan import cli
 from memspan.sweeps import expand, read_sweep
-from memspan.sweeps.worker import SWEEP_LOCK, Job, do
+from memspan.sweeps.worker import MARK, SWEEP_LOCK, Job, do, mark
 
 ROOT = Path(__file__).parents[1]
 TINY = (ROOT / "tests" / "sweeps" / "tiny.yaml").read_text()
@@ -146,7 +146,7 @@ def test_end_to_end_and_a_second_start_does_nothing(tmp_path: Path) -> None:
     figures = {
         f"success-{kind}.{end}" for kind in ("against-memory", "by-difficulty") for end in ("png", "svg")
     }
-    assert names == {"Corridor-v0", SWEEP_LOCK, *figures}
+    assert names == {"Corridor-v0", SWEEP_LOCK, MARK, *figures}
     before = files_of(tmp_path / "runs" / "Corridor-v0")
     assert sum(name.endswith("evaluation.json") for name in before) == 1
     assert sum(name.endswith("log.txt") for name in before) == 1
@@ -202,7 +202,8 @@ def undisturbed(tmp_path: Path, seed: int) -> Path:
     folder.mkdir(exist_ok=True)
     sweep = read_sweep(tmp_path / "tiny.yaml")
     run = expand(sweep, folder)[seed]
-    assert not do(Job(run.config, run.folder, folder, sweep.evaluation_options(run.folder), folder)).error
+    options = sweep.evaluation_options(run.folder)
+    assert not do(Job(run.config, run.folder, folder, mark(folder), options, folder)).error
     return run.folder
 
 

@@ -271,7 +271,7 @@ def test_wrong_use(tmp_path, capsys, args, why) -> None:
 
 def test_no_run_and_no_ffmpeg(tmp_path, capsys, monkeypatch) -> None:
     assert "is not a run folder" in refused(capsys, tmp_path)
-    monkeypatch.setattr("memspan.show.video._can_write_mp4", lambda: False)
+    monkeypatch.setattr("memspan.show.video.can_write_mp4", lambda: False)
     assert "pip install 'memspan[video]'" in refused(capsys, tmp_path, "--record", tmp_path / "a.mp4")
 
 

@@ -155,7 +155,7 @@ class Processes:
         sums = torch.tensor(list(numbers), dtype=torch.float64)
         if self.size > 1 and len(sums):
             self._call(lambda: dist.all_reduce(sums))
-        return sums.tolist()  # type: ignore[no-any-return]
+        return sums.tolist()
 
     def from_first(self, tensors: Iterable[Tensor]) -> None:
         """Gives tensors the values that they have in the first process."""
@@ -199,7 +199,7 @@ class Processes:
         flat = torch.cat([total.reshape(1), there, *(one.flatten() for one in grads)])
         self._call(lambda: dist.all_reduce(flat))
         sizes = [1, len(learning), *(one.numel() for one in learning)]
-        total, there, *summed = flat.split(sizes)
+        total, there, *summed = torch.split(flat, sizes)
         for parameter, has_one, grad in zip(learning, there.tolist(), summed, strict=True):
             parameter.grad = grad.view_as(parameter) if has_one else None
         return total[0]

@@ -20,7 +20,7 @@ from memspan.agents.distributed import Processes
 from memspan.memory import State
 
 if TYPE_CHECKING:
-    from memspan.agents.base import MemoryAlgorithm
+    from memspan.agents.rollouts import Rollouts
     from memspan.agents.snapshot import Snapshot
 
 BY_ROW = ("agent.", "memory.", "env.")
@@ -54,7 +54,7 @@ class Ended(NamedTuple):
     @classmethod
     def of(cls, step: int, infos: dict[int, dict[str, Any]]) -> Ended:
         """Of their infos what Stable-Baselines3 keeps."""
-        kept = {
+        kept: dict[int, dict[str, Any]] = {
             row: {name: info[name] for name in ("episode", "is_success") if name in info}
             for row, info in infos.items()
         }
@@ -69,7 +69,7 @@ def merge_ended(parts: list[list[Ended]]) -> list[list[dict[str, Any]]]:
     return [[infos[row] for row in sorted(infos)] for _, infos in sorted(steps.items())]
 
 
-def keep_in_step(model: MemoryAlgorithm) -> None:
+def keep_in_step(model: Rollouts) -> None:
     """Has all processes begin with the first one's policy.
 
     Raises:
@@ -88,7 +88,7 @@ def keep_in_step(model: MemoryAlgorithm) -> None:
         processes.from_first(value for value in policy.state_dict().values() if value.numel())
 
 
-def prepare_rollout(model: MemoryAlgorithm) -> None:
+def prepare_rollout(model: Rollouts) -> None:
     """Before a rollout of several processes: the same random numbers, and the same first look."""
     model._ended = []
     drawn = [torch.get_rng_state()]
@@ -104,7 +104,7 @@ def prepare_rollout(model: MemoryAlgorithm) -> None:
         model.policy.embed_observations(obs_as_tensor(model._last_obs, model.device))  # type: ignore[arg-type]
 
 
-def share_rollout(model: MemoryAlgorithm, measured: dict[str, tuple[float, float]]) -> bool:
+def share_rollout(model: Rollouts, measured: dict[str, tuple[float, float]]) -> bool:
     """Puts together what the rollouts of all processes tell, in the agent, its buffer and `measured`.
 
     Args:

@@ -105,7 +105,7 @@ def play_episodes(
         memory_sum += float(memory.sum(dtype=np.float64))
         memory_peak = max(memory_peak, float(memory.max()))
         most_bytes = max(most_bytes, state_bytes(state))
-        observations, rewards, starts, infos = env.step(_actions(policy, acted.actions))
+        observations, rewards, starts, infos = env.step(env_actions(policy, acted.actions))
         n_steps += n_rows
         counted_steps += int(counted.sum())
         row_returns += rewards
@@ -140,7 +140,8 @@ def play_episodes(
     )
 
 
-def _actions(policy: MemoryPolicy, actions: torch.Tensor) -> npt.NDArray[Any]:
+def env_actions(policy: MemoryPolicy, actions: torch.Tensor) -> npt.NDArray[Any]:
+    """(B, ...) what environments are given of a policy's actions: those of a `Box` within its bounds."""
     space = policy.action_space
     array = actions.cpu().numpy().reshape(-1, *(space.shape or ()))
     return np.clip(array, space.low, space.high) if isinstance(space, spaces.Box) else array

@@ -84,7 +84,7 @@ def success_by_difficulty(runs: Sequence[Evaluation], chance: float | None = Non
         difficulty = difficulty_of(of_task)
         if difficulty in ("room", "delay"):
             axes.set_ylabel("success rate of trials")
-        axes.set_xlabel(AXES[difficulty])
+        axes.set_xlabel(AXES.get(difficulty, difficulty))
         entries: list[Line2D] = []
         drawn: list[str] = []
         groups = [group for group in group_runs(of_task) if pool_buckets(group.runs, difficulty)]

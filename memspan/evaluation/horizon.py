@@ -61,7 +61,7 @@ class Horizon:
     """Score with the whole past."""
     full_ci: Interval
     horizon: int | None
-    """Steps; None where the score is not above that without a past, so that there is nothing to keep."""
+    """Steps, 0 where the present is enough; None where nothing succeeds, so that there is nothing to keep."""
     points: list[Point]
     """By rising steps, from 0."""
     env_kwargs: dict[str, Any] = field(default_factory=dict)
@@ -192,7 +192,8 @@ def find_horizon(
         return points[steps].score - floor >= KEPT * (full - floor)
 
     low, high = 0, 0
-    while not kept(high):
+    # Even of a score that is no number there is no more to show than all.
+    while not kept(high) and high < longest:
         low, high = high, min(max(2 * high, 1), longest)
     while high - low > max(FINE_ENOUGH * high, 1):
         middle = (low + high) // 2

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import reprlib
 import types
 import typing
@@ -12,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+
+from memspan.agents.files import write_atomically
 
 Result = TypeVar("Result")
 LARGEST = 2**63
@@ -21,14 +22,13 @@ DEEPEST = 8
 
 
 def write_json(path: Path, data: dict[str, Any]) -> Path:
-    """Writes a file, whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes a file, whole or not at all.
+
+    Raises:
+        ValueError: a number is not finite; what was there is left.
+    """
     text = json.dumps(data, indent=2, allow_nan=False)
-    try:
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomically(path, lambda name: Path(name).write_text(text + "\n", encoding="utf-8"))
     return path
 
 
@@ -82,7 +82,7 @@ def _is_of(value: Any, kind: Any) -> bool:  # noqa: PLR0911  # a return for each
         return isinstance(value, list) and all(_is_of(one, inner[0]) for one in value)
     if origin is dict:
         return isinstance(value, dict) and _depth(value) <= DEEPEST
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return isinstance(value, kind) and checked(value) is value
     return isinstance(value, kind)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributions import Bernoulli, Categorical, Distribution, kl_divergence
 
 from memspan.agents import MemoryPolicy
+from memspan.evaluation.episodes import env_actions
 
 ROWS = 256
 """Hidden steps that are looked at together."""
@@ -76,8 +77,7 @@ def occlude(
         acted = policy.act(ready, state, start, deterministic)
         state = acted.memory.state
         _count_readable(policy, state, lives, len(seen))
-        actions = acted.actions.cpu().numpy().reshape(1, *(policy.action_space.shape or ()))
-        observations, _, dones, infos = env.step(actions)
+        observations, _, dones, infos = env.step(env_actions(policy, acted.actions))
         done, info = bool(dones[0]), infos[0]
     x = torch.stack(seen)  # (T, D)
     blank = policy.embed_observations(_zeros_like(ready))[0]

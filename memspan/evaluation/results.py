@@ -92,7 +92,11 @@ class Evaluation:
                 for name in ("success_by_length", "success_by_difficulty")
             }
             ends = {name: data[name] and tuple(data[name]) for name in ("success_ci", "return_ci")}
-            return checked(cls(**(data | ends | buckets)))
+            found = checked(cls(**(data | ends | buckets)))
+            for bucket in (*found.success_by_length, *found.success_by_difficulty):
+                if not 1 <= bucket.low <= bucket.high:
+                    raise ValueError(f"low={bucket.low}, high={bucket.high}: must be from 1 on, and rise")
+            return found
 
 
 def summarise(played: Episodes) -> dict[str, Any]:

@@ -29,8 +29,8 @@ from memspan.evaluation.results import Evaluation
 
 RESAMPLES = 4000
 SIGNIFICANCE = 0.05
-FEWEST_PAIRS = 6
-"""With five pairs or fewer no permutation is rarer than 1 in 16: two-sided, p is never below 0.06."""
+PERMUTATIONS = 2**14
+"""Up to 14 pairs all are looked at; of more, so many are drawn."""
 
 Scores = npt.NDArray[Any]
 Statistic = Callable[..., Scores]
@@ -51,8 +51,11 @@ class Comparison:
     difference: Estimate
     """Mean difference of the scores."""
     p_value: float
-    """Of the paired permutation test, two-sided: how often signs drawn by a coin give as much."""
+    """Of the paired permutation test, two-sided: how often signs drawn by a coin give as much; times the
+    comparisons (Bonferroni)."""
     n_pairs: int
+    n_comparisons: int
+    """Of which this is one."""
     improvement: Estimate
     """Probability that a run of the first is better than one of the second, ties counted half; mean over
     tasks."""
@@ -62,9 +65,17 @@ class Comparison:
         """Words for it: who is ahead, or that they are not distinguishable."""
         if self.p_value < SIGNIFICANCE:
             return "better" if self.difference.value > 0 else "worse"
-        if self.n_pairs < FEWEST_PAIRS:
+        if self.n_pairs < fewest_pairs(self.n_comparisons):
             return "too few pairs"
         return "not distinguishable"
+
+
+def fewest_pairs(n_comparisons: int = 1) -> int:
+    """Pairs that the rarest permutation needs to be significant: of one comparison six, two-sided."""
+    n_pairs = 1
+    while 2 * n_comparisons / 2**n_pairs >= SIGNIFICANCE:
+        n_pairs += 1
+    return n_pairs
 
 
 def success_interval(runs: Sequence[Evaluation], seed: int = 0) -> Interval:
@@ -127,14 +138,20 @@ def probability_of_improvement(
 
 
 def compare(
-    first: Sequence[Sequence[Evaluation]], second: Sequence[Sequence[Evaluation]], seed: int = 0
+    first: Sequence[Sequence[Evaluation]],
+    second: Sequence[Sequence[Evaluation]],
+    seed: int = 0,
+    n_comparisons: int = 1,
 ) -> Comparison:
     """Is one memory better than another? Runs are paired by task and seed; who has no partner is left out.
+
+    A seed makes one pair, however many runs have it: what has the same seed is no new sample.
 
     Args:
         first: K times the runs of a memory.
         second: K times the runs of another, tasks in the same order.
         seed: of the bootstrap and the permutations.
+        n_comparisons: made at once, this one among them; p-values are corrected for as many.
 
     Raises:
         ValueError: other numbers of tasks, or no pair.
@@ -147,8 +164,9 @@ def compare(
     differences = np.concatenate([[score(a) - score(b) for a, b in of_task] for of_task in pairs])
     return Comparison(
         _paired_difference(pairs, seed),
-        _paired_p_value(differences, seed),
+        min(1.0, n_comparisons * _paired_p_value(differences, seed)),
         len(differences),
+        n_comparisons,
         probability_of_improvement(
             [[a for a, _ in of_task] for of_task in pairs],
             [[b for _, b in of_task] for of_task in pairs],
@@ -167,15 +185,15 @@ def _paired_p_value(differences: Scores, seed: int) -> float:
         lambda values, axis=-1: values.mean(axis=axis).round(12),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=RESAMPLES,
+        n_resamples=PERMUTATIONS,
         rng=np.random.default_rng(seed),
     )
     return float(test.pvalue)
 
 
 def _pairs(first: Sequence[Evaluation], second: Sequence[Evaluation]) -> list[tuple[Evaluation, Evaluation]]:
-    partners = {run.seed: run for run in second}
-    return [(run, partners[run.seed]) for run in first if run.seed in partners]
+    ours, theirs = ({run.seed: run for run in reversed(runs)} for runs in (first, second))
+    return [(ours[seed], theirs[seed]) for seed in sorted(ours.keys() & theirs.keys())]
 
 
 def _paired_difference(pairs: Sequence[Sequence[tuple[Evaluation, Evaluation]]], seed: int) -> Estimate:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from memspan.evaluation.groups import Group, by_task, group_runs, interval, score, task_title
+from memspan.evaluation.order import COLUMNS, against_best
 from memspan.evaluation.results import Evaluation
-from memspan.evaluation.statistics import FEWEST_PAIRS, compare, interquartile_mean, success_interval
+from memspan.evaluation.statistics import interquartile_mean, success_interval
 
 
 def results_tables(runs: Sequence[Evaluation]) -> list[Table]:
@@ -49,53 +50,43 @@ def _task_table(runs: list[Evaluation]) -> Table:
 
 
 def comparison_tables(runs: Sequence[Evaluation]) -> list[Table]:
-    """How sure the order is: per task every group beside the best, and memories over several tasks."""
+    """How sure the order is: per task every group beside the best, and memories over several tasks.
+
+    Over tasks go those that tell success: returns of different tasks have no common scale.
+    """
     tasks = by_task(runs)
     tables = [_against_best(of_task) for of_task in tasks if len(group_runs(of_task)) > 1]
-    return [*tables, _over_tasks(tasks)] if len(tasks) > 1 else tables
+    alike = [of_task for of_task in tasks if all(run.success_rate is not None for run in of_task)]
+    shared = set.intersection(*({(run.memory, run.name) for run in of_task} for of_task in alike or [[]]))
+    return [*tables, _over_tasks(alike, sorted(shared))] if len(alike) > 1 and shared else tables
 
 
 def _against_best(runs: list[Evaluation]) -> Table:
-    groups = sorted(group_runs(runs), key=lambda group: (-group.mean_score, group.effective_memory))
-    best = groups[0]
+    groups = group_runs(runs)
+    order = against_best([group.runs for group in groups])
     table = _table(
-        f"{task_title(runs[0])}: against {_name(best)}, the best",
+        f"{task_title(runs[0])}: against {_name(groups[order.best])}, the best",
         "gain: mean difference of runs with the same seed, its interval over seeds and episodes\n"
         "p(better): probability that a run of this memory is better than one of the best\n"
-        f"p-value: of the paired permutation test, which takes {FEWEST_PAIRS} pairs to find anything",
+        f"p-value: of the paired permutation test, times {order.n_comparisons} for the pairs of groups there "
+        f"are; it takes\n{order.fewest_pairs} pairs to find anything",
     )
     for name in ("memory", "settings"):
         table.add_column(name, overflow="fold")
-    for name in ("pairs", "gain", "95 % CI", "p(better)", "p-value"):
+    for name in COLUMNS[:-1]:
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict", overflow="fold")
-    for group in groups[1:]:
-        try:
-            found = compare([group.runs], [best.runs])
-        except ValueError:
-            table.add_row(Text(group.memory), Text(group.label), "0", "", "", "", "", "no seed in common")
-            continue
-        low, high = found.difference.ci
-        table.add_row(
-            Text(group.memory),
-            Text(group.label),
-            str(found.n_pairs),
-            f"{found.difference.value:+.3f}",
-            f"{low:+.3f} to {high:+.3f}",
-            f"{found.improvement.value:.2f}",
-            f"{found.p_value:.3f}",
-            found.verdict,
-        )
+    table.add_column(COLUMNS[-1], overflow="fold")
+    for i, cells in order.rows:
+        table.add_row(Text(groups[i].memory), Text(groups[i].label), *cells)
     return table
 
 
-def _over_tasks(tasks: Sequence[Sequence[Evaluation]]) -> Table:
-    """Interquartile means of the memories that all tasks have, settings by the name of the run."""
-    names = [{(run.memory, run.name) for run in of_task} for of_task in tasks]
+def _over_tasks(tasks: Sequence[Sequence[Evaluation]], shared: Sequence[tuple[str, str]]) -> Table:
+    """Interquartile means of the memories and names of runs that all tasks share."""
     table = _table(f"Over {len(tasks)} tasks", "IQM: mean of the middle half of the runs")
     for name in ("memory", "name", "runs", "IQM", "95 % CI"):
         table.add_column(name, justify="left" if name in ("memory", "name") else "right")
-    for memory, name in sorted(set.intersection(*names)):
+    for memory, name in shared:
         own = [[run for run in of_task if (run.memory, run.name) == (memory, name)] for of_task in tasks]
         found = interquartile_mean(own)
         n_runs = str(sum(map(len, own)))

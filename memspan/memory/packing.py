@@ -42,7 +42,7 @@ class Packing:
         first = episode_starts.T.clone()
         first[:, 0] = True
         start = first.flatten().nonzero().squeeze(-1)
-        length = torch.diff(start, append=start.new_tensor([n_rows * n_steps]))
+        length = torch.diff(start, append=start.new_full((1,), n_rows * n_steps))
         length, order = length.sort(descending=True, stable=True)
         start = start[order]
         step = torch.arange(int(length[0]), device=start.device)[:, None]

@@ -120,7 +120,8 @@ class SlotTransformer(Memory):
             if n and not self.same_slots_in_all_layers:
                 masked = None
             with_more, more = self.read_besides(n, h, u, hidden, age, state, starts)
-            used = (age != FREE).sum(1).tolist()
+            # A GPU would have to be waited for, and does not ask.
+            used = (age != FREE).sum(1).tolist() if age.device.type == "cpu" else []
             slots: Tensor | None = None
             listed = self._listed(n, hidden, age, used, u, starts)
             if listed is not None:

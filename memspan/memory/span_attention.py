@@ -88,7 +88,8 @@ class _SpanAttention(torch.autograd.Function):
         q, k, v, span = (each.detach().contiguous() for each in (q, k, v, span))
         weights = q.new_empty(q.shape[1], len(readable.keys))
         out = q.new_empty(*q.shape[:-1], v.shape[-1])
-        attend(*_arrays(q, k, v, span, readable), weights.numpy(), out.numpy())
+        arrays = *_arrays(q, k, v, span, readable), weights.numpy(), out.numpy()
+        attend(*arrays)
         ctx.save_for_backward(q, k, v, span, weights)
         ctx.readable = readable
         return out
@@ -99,12 +100,9 @@ class _SpanAttention(torch.autograd.Function):
 
         q, k, v, span, weights = ctx.saved_tensors
         written = [torch.zeros_like(each) for each in (q, k, v, span)]
-        attend_backward(
-            *_arrays(q, k, v, span, ctx.readable),
-            weights.numpy(),
-            grads[0].contiguous().numpy(),
-            *(each.numpy() for each in written),
-        )
+        numbers = weights, grads[0].contiguous(), *written
+        arrays = *_arrays(q, k, v, span, ctx.readable), *(each.numpy() for each in numbers)
+        attend_backward(*arrays)
         return *written, None
 
 

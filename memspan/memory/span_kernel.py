@@ -113,7 +113,7 @@ def attend(  # noqa: PLR0912  # the loops of one pass
         for entry in range(begin, end):
             key = keys[entry]
             remaining = mask(span[key], t - birth[key], ramp)
-            shift = F32(0)
+            shift: Any = F32(0)
             if not remaining >= 1.0:
                 shift = math.log(remaining)
             for h in range(n_heads):

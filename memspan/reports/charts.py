@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -36,6 +37,12 @@ SYMBOLS = {
 }
 """Markers by matplotlib's names."""
 
+
+def plain(text: str) -> str:
+    """A text that Plotly shows as it is: no tags, which it would format, and no templates, which it fills."""
+    return html.escape(text, quote=False).replace("%{", "%&#123;")
+
+
 DASHES = ("solid", "dash", "dot", "dashdot")
 Group = tuple[str, list[ReportRun]]
 
@@ -66,7 +73,7 @@ def cost(runs: Sequence[ReportRun]) -> go.Figure:
                 error_y=_whiskers(y, low, high, look.colour),
                 text=[_of_run(run) for run in own],
                 hovertemplate="%{text}<extra></extra>",
-                legendgroup=memory,
+                legendgroup=plain(memory),
                 showlegend=False,
                 meta={"log_x": [_on_log(value) for value in x]},
             )
@@ -80,8 +87,8 @@ def cost(runs: Sequence[ReportRun]) -> go.Figure:
             marker={"color": look.colour, "symbol": symbol, "size": 11},
             text=[_of_group(name, own) for _, name, own in means],
             hovertemplate="%{text}<extra></extra>",
-            name=memory,
-            legendgroup=memory,
+            name=plain(memory),
+            legendgroup=plain(memory),
             meta={"log_x": [_on_log(value) for value in x]},
         )
     every = evaluations(runs)
@@ -124,10 +131,10 @@ def curves(runs: Sequence[ReportRun]) -> go.Figure | None:
                     mode="lines",
                     line={"color": look_of(memory).colour, "width": 1.3},
                     opacity=0.85,
-                    name=memory,
-                    legendgroup=memory,
+                    name=plain(memory),
+                    legendgroup=plain(memory),
                     showlegend=memory not in shown,
-                    hovertemplate=f"{run.label}<br>%{{x:,.0f}} steps: %{{y}}<extra></extra>",
+                    hovertemplate=f"{plain(run.label)}<br>%{{x:,.0f}} steps: %{{y}}<extra></extra>",
                     row=1,
                     col=position,
                 )
@@ -159,7 +166,7 @@ def difficulty(runs: Sequence[ReportRun]) -> go.Figure | None:
                 y=rates,
                 error_y=_whiskers(rates, low, high, colour),
                 text=[
-                    f"{name}<br>{bucket.low} to {bucket.high}: {bucket.success_rate:.3f}"
+                    f"{plain(name)}<br>{bucket.low} to {bucket.high}: {bucket.success_rate:.3f}"
                     f" ({bucket.ci[0]:.3f} to {bucket.ci[1]:.3f}), {bucket.episodes} trials"
                     for bucket in buckets
                 ],
@@ -167,12 +174,14 @@ def difficulty(runs: Sequence[ReportRun]) -> go.Figure | None:
                 mode="lines+markers",
                 line={"color": colour, "dash": DASHES[i % len(DASHES)], "width": 1.6},
                 marker={"size": 5},
-                name=name,
-                legendgroup=name,
+                name=plain(name),
+                legendgroup=plain(name),
             )
     if not figure.data:
         return None
-    figure.update_layout(xaxis_title=AXES[kind], yaxis_title="success rate", yaxis_range=[-0.03, 1.06])
+    figure.update_layout(
+        xaxis_title=plain(AXES.get(kind, kind)), yaxis_title="success rate", yaxis_range=[-0.03, 1.06]
+    )
     return figure
 
 
@@ -180,7 +189,7 @@ def resources(runs: Sequence[ReportRun]) -> go.Figure:
     """Bytes of a row's memory, and steps of evaluation a second, by group."""
     groups = sorted(_groups(runs), key=lambda group: _state_bytes(evaluations(group[1])), reverse=True)
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.04)
-    names = [name for name, _ in groups]
+    names = [plain(name) for name, _ in groups]
     colours = [look_of(members[0].config.memory).colour for _, members in groups]
     values = {
         "bytes of memory, largest": [_state_bytes(evaluations(members)) for _, members in groups],
@@ -200,7 +209,8 @@ def resources(runs: Sequence[ReportRun]) -> go.Figure:
         )
         figure.update_xaxes(title=title, row=1, col=position)
     figure.update_layout(height=90 + 26 * len(names))
-    figure.update_yaxes(automargin=True)
+    # Names that are numbers are names.
+    figure.update_yaxes(automargin=True, type="category")
     return figure
 
 
@@ -216,19 +226,26 @@ def horizons(runs: Sequence[ReportRun]) -> go.Figure | None:
             y=[point.score for point in points],
             mode="lines+markers",
             line={"color": look_of(run.config.memory).colour},
-            name=run.label,
-            hovertemplate=f"{run.label}<br>%{{x}} steps: %{{y:.3f}}<extra></extra>",
+            name=plain(run.label),
+            hovertemplate=f"{plain(run.label)}<br>%{{x}} steps: %{{y:.3f}}<extra></extra>",
         )
-    figure.update_layout(xaxis_title="past steps shown before each decision", yaxis_title="success rate")
+    rates = all(run.horizon.tells_success for run in runs if run.horizon is not None)
+    figure.update_layout(
+        xaxis_title="past steps shown before each decision",
+        yaxis_title="success rate" if rates else "mean return",
+    )
     return figure if figure.data else None
 
 
 def beyond(runs: Sequence[ReportRun]) -> go.Figure | None:
     """Success by length far beyond training, a line for each memory and what was asked of it."""
     figure = go.Figure()
-    for name, told in dict.fromkeys((run.name, told) for run in runs for told in run.beyond):
-        own = [run.beyond[told] for run in runs if run.name == name and told in run.beyond]
-        buckets = pool_buckets(own, difficulty_of(own))
+    groups = by_name(runs)
+    kind = difficulty_of(one for run in runs for one in run.beyond.values())
+    lines = [(name, told) for name, own in groups.items() for run in own for told in run.beyond]
+    for name, told in dict.fromkeys(lines):
+        own = [run.beyond[told] for run in groups[name] if told in run.beyond]
+        buckets = pool_buckets(own, kind)
         longer = [part for part in told.split(",") if part.split("=")[0] in own[0].memory_kwargs]
         label = f"{name}, {', '.join(longer)}" if longer else name
         figure.add_scatter(
@@ -237,10 +254,12 @@ def beyond(runs: Sequence[ReportRun]) -> go.Figure | None:
             mode="lines+markers",
             line={"color": look_of(own[0].memory).colour, "dash": "solid" if longer else "dot"},
             marker={"size": 5},
-            name=label,
-            hovertemplate=f"{label}<br>about %{{x:,.0f}} steps: %{{y:.3f}}<extra></extra>",
+            name=plain(label),
+            hovertemplate=f"{plain(label)}<br>about %{{x:,.0f}}: %{{y:.3f}}<extra></extra>",
         )
-    figure.update_layout(xaxis_title=AXES["length"], yaxis_title="success rate", yaxis_range=[-0.03, 1.06])
+    figure.update_layout(
+        xaxis_title=plain(AXES.get(kind, kind)), yaxis_title="success rate", yaxis_range=[-0.03, 1.06]
+    )
     decades = [10, 100, 1_000, 10_000, 100_000]
     figure.update_xaxes(type="log", tickvals=decades, ticktext=[f"{decade:,}" for decade in decades])
     return figure if figure.data else None
@@ -290,7 +309,8 @@ def _ci(ends: Interval) -> str:
 
 def _of_run(run: Evaluation) -> str:
     return (
-        f"<b>{run.name}/{run.seed}</b><br>{score(run):.3f} ({_ci(interval(run))}), {run.episodes:,} episodes"
+        f"<b>{plain(run.name)}/{run.seed}</b>"
+        f"<br>{score(run):.3f} ({_ci(interval(run))}), {run.episodes:,} episodes"
         f"<br>effective memory {run.effective_memory:.1f}, peak {run.peak_memory:.3g} of {run.capacity:.3g}"
         f"<br>{run.timesteps / 1e6:.2f} M steps of training"
     )
@@ -299,5 +319,5 @@ def _of_run(run: Evaluation) -> str:
 def _of_group(name: str, runs: Sequence[Evaluation]) -> str:
     memory, mean = _mean(runs)
     seeds = f"mean of {len(runs)} seeds" if len(runs) > 1 else "one seed"
-    ends = f" ({_ci(success_interval(runs))})" if runs[0].success_rate is not None else ""
-    return f"<b>{name}</b>, {seeds}<br>{mean:.3f}{ends}<br>effective memory {memory:.1f}"
+    ends = _ci(success_interval(runs))
+    return f"<b>{plain(name)}</b>, {seeds}<br>{mean:.3f} ({ends})<br>effective memory {memory:.1f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from memspan.evaluation.results import FILE_NAME
 from memspan.runs import RunConfig, load_config, preset
 from memspan.runs.beyond import FOLDER as BEYOND
 from memspan.runs.checkpoint import as_plain
+from memspan.runs.config import NOT_SETTINGS
 from memspan.runs.folder import numbered_checkpoints
 
 Curve = list[tuple[int, float]]
@@ -53,6 +54,20 @@ class ReportRun:
         return f"{self.name}/{self.config.seed}"
 
     @property
+    def _plain(self) -> dict[str, Any]:
+        try:
+            return as_plain(self.config)
+        except ValueError:  # a memory that is not at hand, or no longer has these settings
+            return dataclasses.asdict(self.config)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """By which runs of the same name are told apart."""
+        plain = self._plain
+        own = {key: value for key, value in plain.items() if key not in NOT_SETTINGS}
+        return {"memory": self.config.memory, **plain["memory_kwargs"], **own}
+
+    @property
     def can_play(self) -> bool:
         return bool(numbered_checkpoints(self.folder))
 
@@ -60,12 +75,12 @@ class ReportRun:
     def command(self) -> str:
         """The command that trains it, with what differs from the presets of this version."""
         config = self.config
-        words = [f"memspan train --env {config.env} --memory {config.memory} --seed {config.seed}"]
+        words = ["memspan train", *(_flag(name, getattr(config, name)) for name in ("env", "memory", "seed"))]
         try:
-            usual, plain = as_plain(RunConfig(**preset(config.env, config.memory))), as_plain(config)
+            usual = as_plain(RunConfig(**preset(config.env, config.memory)))
         except ValueError:  # a memory of somebody's own that is not at hand
-            usual, plain = {}, dataclasses.asdict(config)
-        for name, value in plain.items():
+            usual = {}
+        for name, value in self._plain.items():
             if name.endswith("_kwargs"):
                 prefix = name.removesuffix("_kwargs")
                 words += [
@@ -94,8 +109,12 @@ def read_report_run(folder: Path) -> ReportRun:
     """
     config = load_config(folder)
     evaluation = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None
-    if evaluation is not None and (evaluation.memory, evaluation.seed) != (config.memory, config.seed):
-        raise ValueError(f"{folder / FILE_NAME}: of {evaluation.memory}, seed {evaluation.seed}: another run")
+    own = config.env.rpartition(":")[2], config.memory, config.seed
+    if evaluation is not None and (evaluation.env, evaluation.memory, evaluation.seed) != own:
+        raise ValueError(
+            f"{folder / FILE_NAME}: of {evaluation.memory} on {evaluation.env}, seed {evaluation.seed}: "
+            "another run"
+        )
     beyond = {
         path.parent.name: Evaluation.load(path.parent)
         for path in sorted(folder.glob(f"{BEYOND}/*/{FILE_NAME}"))
@@ -131,11 +150,28 @@ def _thin(curve: Curve) -> Curve:
 
 
 def by_name(runs: Iterable[ReportRun]) -> dict[str, list[ReportRun]]:
-    """Runs that differ in their seed alone, in the order of their names and seeds."""
-    groups: dict[str, list[ReportRun]] = {}
+    """Runs that differ in their seed alone, in the order of their names and seeds.
+
+    Runs of several folders may have the same name and other settings; those are then told with it.
+    """
+    groups: dict[tuple[str, str], list[ReportRun]] = {}
     for run in sorted(runs, key=lambda run: (run.config.memory, run.name, run.config.seed)):
-        groups.setdefault(run.name, []).append(run)
-    return groups
+        groups.setdefault((run.name, repr(run.settings)), []).append(run)
+    names = [name for name, _ in groups]
+    return {
+        name if names.count(name) == 1 else f"{name} ({_apart(own[0], name, groups)})": own
+        for (name, _), own in groups.items()
+    }
+
+
+def _apart(run: ReportRun, name: str, groups: Mapping[tuple[str, str], Sequence[ReportRun]]) -> str:
+    """The settings of a run in which groups of this name differ."""
+    every = [own[0].settings for (other, _), own in groups.items() if other == name]
+    return ", ".join(
+        f"{key}={value}"
+        for key, value in run.settings.items()
+        if any(settings.get(key) != value for settings in every)
+    )
 
 
 def evaluations(runs: Sequence[ReportRun]) -> list[Evaluation]:

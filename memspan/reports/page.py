@@ -62,7 +62,8 @@ def write_page(
     """
     check_report_path(path)
     text = render(runs, left_out, lenses)
-    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
+    # Names of folders may hold what is no text.
+    write_atomically(path, lambda name: Path(name).write_text(text, encoding="utf-8", errors="replace"))
 
 
 def render(runs: Sequence[ReportRun], left_out: Mapping[Path, str], lenses: Sequence[Lens] = ()) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import fmean
+from typing import Any
 
-from memspan.evaluation import compare, success_interval
+from memspan.evaluation import success_interval
 from memspan.evaluation.groups import interval, score
+from memspan.evaluation.order import against_best
 from memspan.reports.data import ReportRun, by_name, evaluations
 
 Rows = list[list[str]]
@@ -35,16 +37,11 @@ def means(runs: Sequence[ReportRun]) -> Rows:
             continue
         mean = fmean(map(score, own))
         memory = fmean(run.effective_memory for run in own)
-        ends = (
-            success_interval(own)
-            if own[0].success_rate is not None
-            else (min(map(score, own)), max(map(score, own)))
-        )
         cells = [
             name,
             str(len(own)),
             f"{mean:.3f}",
-            _ends(ends),
+            _ends(success_interval(own)),
             f"{memory:.1f}",
             f"{max(run.peak_memory for run in own):.3g}",
             f"{max(run.capacity for run in own):.3g}",
@@ -60,7 +57,7 @@ def single(runs: Sequence[ReportRun]) -> Rows:
     for members in by_name(runs).values():
         for run in members:
             e = run.evaluation
-            horizon = "" if run.horizon is None else str(run.horizon.horizon)
+            horizon = "" if run.horizon is None else str(run.horizon.horizon).lower()
             if e is None:
                 last = run.curves.get("success_rate", [])
                 rows.append(
@@ -82,33 +79,16 @@ def single(runs: Sequence[ReportRun]) -> Rows:
     return rows
 
 
-def order(runs: Sequence[ReportRun]) -> tuple[str, Rows]:
-    """The name of the best group, and how sure it is that the others are not as good."""
+def order(runs: Sequence[ReportRun]) -> dict[str, Any]:
+    """How sure it is that others are not as good as the best: its name, rows, and what the test needs."""
     groups = {name: own for name, members in by_name(runs).items() if (own := evaluations(members))}
-    ranked = sorted(
-        groups,
-        key=lambda name: (-fmean(map(score, groups[name])), fmean(r.effective_memory for r in groups[name])),
-    )
-    best, rows = ranked[0], []
-    for name in ranked[1:]:
-        try:
-            found = compare([groups[name]], [groups[best]])
-        except ValueError:
-            rows.append([name, "0", "", "", "", "", "no seed in common"])
-            continue
-        low, high = found.difference.ci
-        rows.append(
-            [
-                name,
-                str(found.n_pairs),
-                f"{found.difference.value:+.3f}",
-                f"{low:+.3f} to {high:+.3f}",
-                f"{found.improvement.value:.2f}",
-                f"{found.p_value:.3f}",
-                found.verdict,
-            ]
-        )
-    return best, rows
+    names, found = list(groups), against_best(list(groups.values()))
+    return {
+        "best": names[found.best],
+        "rows": [[names[i], *cells] for i, cells in found.rows],
+        "comparisons": found.n_comparisons,
+        "fewest_pairs": found.fewest_pairs,
+    }
 
 
 def made(runs: Sequence[ReportRun]) -> Rows:

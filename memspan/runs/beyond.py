@@ -29,7 +29,8 @@ class Beyond:
     def folder(self) -> Path:
         """Where results go, below the run's folder: the run's own if nothing is different."""
         told = {**self.env_kwargs, **self.memory_kwargs}
-        return Path(FOLDER, ",".join(f"{name}={value}" for name, value in told.items())) if told else Path()
+        parts = (f"{name}={value}".replace("/", "%2F") for name, value in told.items())
+        return Path(FOLDER, ",".join(parts)) if told else Path()
 
 
 TRAINED = Beyond()
@@ -42,7 +43,7 @@ def split_settings(args: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list
         Settings of "env" and of "memory" by name, values read as YAML; and all other arguments.
 
     Raises:
-        ValueError: a flag without a value.
+        ValueError: a flag without a value, or with none that can be read.
     """
     settings: dict[str, dict[str, Any]] = {prefix: {} for prefix in PREFIXES}
     others: list[str] = []
@@ -56,8 +57,24 @@ def split_settings(args: Sequence[str]) -> tuple[dict[str, dict[str, Any]], list
         told = value if equals else next(rest, None)
         if told is None or (told.startswith("--") and not equals):
             raise ValueError(f"{flag}: needs a value")
-        settings[prefix][name.replace("-", "_")] = yaml.safe_load(told)
+        settings[prefix][name.replace("-", "_")] = _value(flag, told)
     return settings, others
+
+
+def _value(flag: str, text: str) -> Any:
+    """As in a sweep's file: YAML, with 1e-3 as a number.
+
+    Raises:
+        ValueError: it is no YAML.
+    """
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ValueError(f"{flag}={text!r}: must be a value in YAML") from None
+    try:
+        return float(value) if isinstance(value, str) and "e" in value.lower() else value
+    except ValueError:
+        return value
 
 
 def settings_by_run(folders: Iterable[Path], settings: Mapping[str, Mapping[str, Any]]) -> dict[Path, Beyond]:

@@ -32,7 +32,7 @@ def check_config(config: RunConfig) -> None:
 
 
 def check_fields(config: RunConfig) -> None:
-    """Checks every field by itself; builds nothing.
+    """Checks every field by itself; imports and builds nothing.
 
     Raises:
         ValueError: names the field, its value and what is allowed.

@@ -129,7 +129,8 @@ def _short_description(env: str, memory: str) -> str:
         f"with the defaults of {memory} on {env}. What there is else: memspan list.\n\n"
         f"{HELP_ALL}: all settings, those of memory and environment included\n"
         f"--memory NAME --env ID {HELP_ALL}: those of another pair\n"
-        "--resume FOLDER: go on with a run that was stopped"
+        "--resume FOLDER: go on with a run that was stopped\n"
+        "--wandb PROJECT: show the run in Weights & Biases, too"
     )
 
 
@@ -140,7 +141,8 @@ def _description(env: str, memory: str) -> str:
         "Those of another: memspan train --memory NAME --env ID --help-all.\n\n"
         f"Memories: {', '.join(sorted(MEMORIES))}.\n"
         f"Environments: {', '.join(ENVIRONMENTS)}, and every other Gymnasium id.\n\n"
-        "Go on with a run that was stopped: memspan train --resume FOLDER"
+        "Go on with a run that was stopped: memspan train --resume FOLDER. "
+        "Show a run in Weights & Biases, too: --wandb PROJECT."
     )
 
 

@@ -59,7 +59,7 @@ class _Loader(yaml.SafeLoader):
     """YAML without aliases: by them, a few lines could stand for more values than memory holds."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.composer.ComposerError(None, None, "an alias, which is not allowed", mark)
         return super().compose_node(parent, index)

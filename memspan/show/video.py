@@ -22,12 +22,13 @@ def check_video_path(path: Path) -> None:
         raise ValueError(f"record={str(path)!r}: must be a file name that ends in {' or '.join(ENDINGS)}")
     if path.exists():
         raise ValueError(f"record={str(path)!r}: exists already; choose another name or remove it")
-    if path.suffix.lower() == ".mp4" and not _can_write_mp4():
+    if path.suffix.lower() == ".mp4" and not can_write_mp4():
         needs = "MP4 needs imageio with ffmpeg, pip install 'memspan[video]'"
         raise ValueError(f"record={str(path)!r}: {needs}; or record a .gif")
 
 
-def _can_write_mp4() -> bool:
+def can_write_mp4() -> bool:
+    """Whether the extra `video` is installed."""
     return all(importlib.util.find_spec(name) is not None for name in ("imageio", "imageio_ffmpeg"))
 
 

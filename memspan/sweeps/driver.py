@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memspan.evaluate import Options
+from memspan.evaluation import Evaluation
 from memspan.sweeps.grid import SweepRun
 from memspan.sweeps.status import forget_status
-from memspan.sweeps.worker import Job, Outcome, work
+from memspan.sweeps.worker import Job, Outcome, mark, work
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -40,6 +41,8 @@ class Event:
     kind: str
     """done, again or failed."""
     text: str = ""
+    result: Evaluation | None = None
+    """Of one that is done."""
 
 
 def import_ray() -> ModuleType:
@@ -109,7 +112,7 @@ class Driver:
 
     Args:
         ray: connected.
-        run_dir: absolute.
+        run_dir: absolute; it is there.
         retries: how often a run that has crashed is gone on with.
         options: of the evaluation.
     """
@@ -117,6 +120,7 @@ class Driver:
     def __init__(self, ray: ModuleType, run_dir: Path, retries: int, options: Options) -> None:
         self.ray = ray
         self.run_dir = run_dir
+        self.mark = mark(run_dir)
         self.retries = retries
         self.options = options
         self.under_way: dict[Any, SweepRun] = {}
@@ -127,7 +131,7 @@ class Driver:
     def start(self, run: SweepRun) -> None:
         """Hands a run to Ray, which begins with it when there is room."""
         forget_status(run.folder)
-        job = Job(run.config, run.folder, self.run_dir, self.options, Path.cwd())
+        job = Job(run.config, run.folder, self.run_dir, self.mark, self.options, Path.cwd())
         task = self._work.options(num_cpus=run.cpus, num_gpus=run.gpus, name=f"{run.name}/{run.config.seed}")
         self.under_way[task.remote(job)] = run
 
@@ -142,7 +146,7 @@ class Driver:
         except self.ray.exceptions.RayError as error:
             outcome = Outcome(f"its process died ({type(error).__name__})", again=True)
         if not outcome.error:
-            return Event(run, "done")
+            return Event(run, "done", result=outcome.result)
         crashes = self._crashes[run.folder] = self._crashes.get(run.folder, 0) + 1
         if outcome.again and crashes <= self.retries:
             self.start(run)

@@ -167,7 +167,11 @@ _RUN: dict[str, Rule] = {
 }
 _RESOURCES: dict[str, Rule] = {
     "cpus": (lambda value: _is_amount(value) and value > 0, "a number above 0"),
-    "gpus": (_is_amount, "a number of at least 0"),
+    # Ray shares one GPU among runs, but gives several whole.
+    "gpus": (
+        lambda value: _is_amount(value) and (value <= 1 or value == int(value)),
+        "a number of at least 0, above 1 a whole one",
+    ),
 }
 _EVALUATION: dict[str, Rule] = {
     "episodes": (lambda value: _is_integer(value, 1), "an integer of at least 1"),

@@ -9,7 +9,7 @@ from typing import Any
 from memspan.evaluate import Options
 from memspan.evaluation import Evaluation
 from memspan.evaluation.results import FILE_NAME
-from memspan.runs import RunConfig, load_config, read_info
+from memspan.runs import RunConfig, checkpoint_path, load_config, read_info
 from memspan.runs.checkpoint import as_plain
 from memspan.runs.folder import CONFIG, last_whole_checkpoint
 from memspan.sweeps.grid import SweepRun
@@ -32,11 +32,12 @@ def find_finished(run: SweepRun, options: Options) -> Evaluation | None:
         return None
     found = Evaluation.load(run.folder)
     _check_evaluation(found, options, run.folder)
+    if timesteps < run.config.total_timesteps:
+        return None
+    if options.checkpoint == "best":
+        timesteps = read_info(checkpoint_path(run.folder, "best")).timesteps
     # One that was made before the run had come to its end is made again.
-    done = timesteps >= run.config.total_timesteps and (
-        found.timesteps == timesteps or options.checkpoint == "best"
-    )
-    return found if done else None
+    return found if found.timesteps == timesteps else None
 
 
 def check_same(run: SweepRun) -> None:

@@ -186,7 +186,7 @@ def _name(entry: RunEntry, chosen: Mapping[str, Any]) -> str | None:
     if name is not None and any(part is not None for _, part, _, _ in string.Formatter().parse(name)):
         try:
             return name.format(**values)
-        except (KeyError, IndexError):
+        except (KeyError, IndexError, AttributeError):
             allowed = ", ".join(f"{{{key}}}" for key in values) or "none, without a grid"
             raise ValueError(f"name={name!r}: what may stand in braces is {allowed}") from None
     if not values:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from stable_baselines3.common.callbacks import BaseCallback
 
-from memspan.evaluation.json_files import checked, write_json
+from memspan.evaluation.json_files import checked
 from memspan.runs.callbacks import recent_return, recent_success
 
 if TYPE_CHECKING:
@@ -46,7 +46,10 @@ class Status:
 
     def write(self, folder: Path) -> None:
         """Replaces what was told before."""
-        write_json(folder / FILE_NAME, dataclasses.asdict(self))
+        # No fsync, every second: what is lost with the power is no loss.
+        part = folder / f".{FILE_NAME}.{os.getpid()}"
+        part.write_text(json.dumps(dataclasses.asdict(self)), encoding="utf-8")
+        part.replace(folder / FILE_NAME)
 
 
 def read_status(folder: Path) -> Status | None:

@@ -7,25 +7,28 @@ import platform
 import sys
 import time
 import traceback
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from memspan.agents.files import remove_leftovers
+from memspan.agents.files import remove_leftovers, write_atomically
 from memspan.evaluate import Options, evaluate_run
-from memspan.evaluation import write_events
+from memspan.evaluation import Evaluation, write_events
 from memspan.evaluation.results import FILE_NAME
 from memspan.runs import RunConfig, load_config, save_config
 from memspan.runs.folder import CONFIG
 from memspan.sweeps.status import Status, StatusCallback, forget_status
-from memspan.train import AlreadyFinishedError, train
+from memspan.train import INTERRUPTED, AlreadyFinishedError, train
 
 LOG = "log.txt"
 LOCK = ".lock"
 """Held by the process that works in a run's folder."""
 SWEEP_LOCK = ".sweep.lock"
 """Held by the sweep that works in a folder of runs."""
+MARK = ".sweep.id"
+"""Told apart by it: folders of the same name on machines that do not share them."""
 PATIENCE = 60.0
 """Seconds for the process of a killed sweep to notice that it is alone, and to end."""
 SECONDS_TO_APPEAR = 10.0
@@ -40,6 +43,8 @@ class Job:
     folder: Path
     run_dir: Path
     """Absolute, where the sweep holds its lock."""
+    mark: str
+    """What `MARK` in that folder holds, by which it is known to be the same one."""
     options: Options
     working_directory: Path
     """The sweep's; where memories and environments of one's own lie."""
@@ -53,6 +58,8 @@ class Outcome:
     """What went wrong, in a line; empty if nothing did."""
     again: bool = False
     """Whether it may go better when it is gone on with."""
+    result: Evaluation | None = None
+    """Where nothing went wrong. Told, because another machine may see the file only later."""
 
 
 def work(job: Job) -> Outcome:
@@ -102,18 +109,20 @@ def do(job: Job) -> Outcome:
         # A run goes on with its own settings.
         config = load_config(job.folder)
         try:
-            if train(config, job.folder, [StatusCallback(job.folder)]) != 0:
-                return Outcome(f"{job.folder}: stopped")
+            code = train(config, job.folder, [StatusCallback(job.folder)])
+            if code != 0:
+                # Its environment, its disk, or somebody who ended the process.
+                how = "was stopped" if code == INTERRUPTED else "failed"
+                return Outcome(f"training {how}; its log says why", again=True)
         except AlreadyFinishedError:
             pass
-        _evaluate(job)
-        return Outcome()
+        return Outcome(result=_evaluate(job))
     finally:
         forget_status(job.folder)
         lock.release()
 
 
-def _evaluate(job: Job) -> None:
+def _evaluate(job: Job) -> Evaluation:
     told = 0.0
 
     def on_progress(finished: int) -> None:
@@ -129,12 +138,30 @@ def _evaluate(job: Job) -> None:
     write_events(job.folder, run)
     run.save(job.folder)
     print(f"Evaluated: {job.folder / FILE_NAME}")
+    return run
+
+
+def read_mark(run_dir: Path) -> str:
+    """The mark of a folder of runs; empty if it has none."""
+    try:
+        return (run_dir / MARK).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def mark(run_dir: Path) -> str:
+    """Marks a folder of runs once and for all; returns the mark."""
+    if not read_mark(run_dir):
+        write_atomically(
+            run_dir / MARK, lambda name: Path(name).write_text(uuid.uuid4().hex, encoding="utf-8")
+        )
+    return read_mark(run_dir)
 
 
 def _not_shared(job: Job) -> str:
     """What is wrong where the sweep's folder is another one on this machine; empty where it is not."""
     deadline = time.monotonic() + SECONDS_TO_APPEAR
-    while not (job.run_dir / SWEEP_LOCK).exists():
+    while read_mark(job.run_dir) != job.mark:
         if time.monotonic() > deadline:
             return f"{job.run_dir}: must be a folder that all machines share; {platform.node()} has another"
         time.sleep(0.2)

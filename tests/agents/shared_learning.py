@@ -29,7 +29,7 @@ def learn(case: str, path: str) -> dict[str, Any]:
     settings = dict(CASES[case])
     env_id = settings.pop("env", "memspan/Corridor-v0")
     torch.set_num_threads(1)
-    with joined("cpu", timeout=60) as processes:
+    with joined("cpu") as processes:
         kwargs: dict[str, Any] = {"vectorization_mode": "vector_entry_point", "max_length": 5}
         if not env_id.startswith("memspan/"):
             kwargs = {"vectorization_mode": "sync", "max_episode_steps": 6}

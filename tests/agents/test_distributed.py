@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import processes
 import pytest
 import shared_learning
@@ -35,5 +36,6 @@ def test_two_processes_learn_what_one_learns(case: str, two, tmp_path: Path) -> 
     for one in told[case]:
         assert one["timesteps"] == alone["timesteps"] == N_ENVS * N_STEPS * N_ROLLOUTS
         assert one["n_updates"] == alone["n_updates"]
-        assert one["episodes"] == alone["episodes"]
+        # Returns of continuous actions differ by rounding.
+        np.testing.assert_allclose(one["episodes"], alone["episodes"], rtol=1e-6)
         assert one["recorded"] == pytest.approx(alone["recorded"], rel=1e-3, abs=1e-4)

@@ -5,6 +5,7 @@ from rich.console import Console
 
 from memspan.evaluation import comparison_tables, group_runs, results_tables, success_interval
 from memspan.evaluation.groups import by_task
+from memspan.evaluation.order import against_best
 
 
 def test_seeds_are_grouped_and_settings_are_not(make_evaluation):
@@ -88,10 +89,15 @@ def test_table_fits_100_columns(make_evaluation):
 
 
 def test_comparison_tables(make_evaluation):
-    def six(memory, rate, **more):
-        return [make_evaluation(memory, rate, episodes=1000, seed=seed, **more) for seed in range(6)]
+    def eight(memory, rate, **more):
+        return [make_evaluation(memory, rate, episodes=1000, seed=seed, **more) for seed in range(8)]
 
-    runs = [*six("gru", 0.9), *six("lstm", 0.9), *six("none", 0.5), make_evaluation("slow", 0.1, seed=9)]
+    runs = [
+        *eight("gru", 0.9),
+        *eight("lstm", 0.9),
+        *eight("none", 0.5),
+        make_evaluation("slow", 0.1, seed=9),
+    ]
     lines = printed(runs, comparison_tables).splitlines()
     assert max(map(len, lines)) <= 100
     assert any("against gru, the best" in line for line in lines)
@@ -99,11 +105,23 @@ def test_comparison_tables(make_evaluation):
     def row(memory):
         return next(" ".join(line.split()) for line in lines if line.startswith(f" {memory}"))
 
-    assert row("lstm").startswith("lstm 6 +0.000")
-    assert row("lstm").endswith("not distinguishable")
-    assert row("none").startswith("none 6 -0.400")
-    assert row("none").endswith("0.00 0.031 worse")
+    assert row("lstm").startswith("lstm 8 +0.000")
+    assert row("lstm").endswith("1.000 not distinguishable")
+    assert row("none").startswith("none 8 -0.400")
+    # Twice the rarest of 2^8 permutations, times the six pairs of four groups.
+    assert row("none").endswith("0.00 0.047 worse")
     assert row("slow").endswith("no seed in common")
+
+
+def test_more_groups_need_more_pairs(make_evaluation):
+    """Of many memories that are the same, one of the pairs differs by luck."""
+    groups = [[make_evaluation(rate=rate, seed=seed) for seed in range(7)] for rate in (0.9, 0.5, 0.1, 0.1)]
+    for n, fewest, verdict in (2, 6, "worse"), (3, 7, "worse"), (4, 8, "too few pairs"):
+        order = against_best(groups[:n])
+        assert (order.best, order.fewest_pairs) == (0, fewest)
+        assert [cells[-1] for _, cells in order.rows] == [verdict] * (n - 1)
+        assert [cells[-2] for _, cells in order.rows] == [f"{n * (n - 1) / 128:.3f}"] * (n - 1)
+    assert [i for i, _ in against_best(groups[::-1]).rows] == [2, 0, 1]
 
 
 def test_over_tasks(make_evaluation):
@@ -118,3 +136,12 @@ def test_over_tasks(make_evaluation):
     assert any(line.startswith("gru gru 4 0.700") for line in rows)
     assert any(line.startswith("none none 4 0.150") for line in rows)
     assert not any("lstm" in line for line in rows)
+
+
+def test_returns_are_not_averaged_with_success_rates(make_evaluation):
+    runs = [make_evaluation(env=env, seed=seed) for env in ("A-v0", "B-v0") for seed in (0, 1)]
+    returns = [make_evaluation(rate=None, env="C-v0", mean_return=-200.0)]
+    assert "Over 2 tasks" in printed([*runs, *returns], comparison_tables)
+    assert "Over" not in printed([*runs[:2], *returns], comparison_tables)
+    # Nor is there a table of the memories that all tasks share where they share none.
+    assert "Over" not in printed([*runs[:2], make_evaluation("gru", env="B-v0")], comparison_tables)

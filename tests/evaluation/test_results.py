@@ -93,7 +93,9 @@ def test_load_refuses(tmp_path, make_evaluation):
     good = json.loads(path.read_text())
     missing = {key: value for key, value in good.items() if key != "memory"}
     nan = json.dumps(good | {"success_rate": float("nan")})
-    for bad in ("{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing), nan):
+    falls = {"low": 2, "high": 1, "episodes": 1, "success_rate": 0.5, "ci": [0, 1]}
+    bucket = json.dumps(good | {"success_by_length": [falls]})
+    for bad in (bucket, "{", "[]", json.dumps(good | {"surprise": 1}), json.dumps(missing), nan):
         path.write_text(bad)
         with pytest.raises(ValueError, match="not of this version; make it again"):
             Evaluation.load(tmp_path)

@@ -78,6 +78,11 @@ def test_probability_of_improvement(runs):
     assert same.ci[1] > 0.75
     other = probability_of_improvement([runs(0.1, 0.2)], [runs(0.8, 0.15)])
     assert other.value == 0.25
+    # Each task counts as much as another, whatever its runs.
+    ours, theirs = runs(0.8, 0.9, 0.9), runs(0.1, 0.2)
+    two = probability_of_improvement([ours, theirs], [theirs, ours])
+    assert two.value == 0.5
+    assert two.ci == pytest.approx((0.5, 0.5), abs=0.02)
 
 
 def test_six_pairs_can_be_told_apart(runs):
@@ -87,6 +92,10 @@ def test_six_pairs_can_be_told_apart(runs):
     assert found.difference.value == pytest.approx(0.1)
     assert found.difference.ci[0] > 0.07
     assert compare([runs(*[0.8] * 6)], [runs(*[0.9] * 6)]).verdict == "worse"
+    # One seed of six makes the difference: its interval is that of a mean.
+    one = compare([runs(*[0.5] * 5, 1.0)], [runs(*[0.5] * 6)])
+    assert one.difference.ci[1] > 0.2
+    assert one.verdict == "not distinguishable"
 
 
 def test_what_cannot_be_told_apart(runs):
@@ -106,6 +115,9 @@ def test_pairs_are_of_one_task_and_seed(runs):
     found = compare(first, second)
     assert found.n_pairs == 1
     assert found.difference.value == pytest.approx(0.9 - 0.6)
+    # A seed that was copied, or trained again, makes no second pair.
+    twice = compare([runs(0.9, 0.8, 0.7) * 2], [runs(0.1, 0.2, 0.3) * 2])
+    assert (twice.n_pairs, twice.verdict) == (3, "too few pairs")
     with pytest.raises(ValueError, match="no task and seed in common"):
         compare([runs(0.5)], [runs(0.5, first_seed=1)])
     with pytest.raises(ValueError, match="as many of both, got 1 and 2"):

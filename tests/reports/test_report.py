@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from memspan import cli
+from memspan.reports import tables
 from memspan.reports.data import by_name, read_report_run
 from memspan.reports.page import sentence
 from memspan.runs import RunConfig, make_model, run_folder, save_checkpoint, save_config
+from memspan.runs.checkpoint import as_plain
+from memspan.runs.flags import parse
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "corridor" / "Corridor-v0"
 
@@ -122,6 +127,36 @@ def test_damaged_and_foreign_runs_are_named_and_left_out(
 
 
 @pytest.mark.parametrize(
+    ("file", "change", "why"),
+    [
+        ("evaluation.json", {"success_rate": "good"}, "success_rate='good'"),
+        ("evaluation.json", {"env": "memspan/Portal-v0"}, "lstm on memspan/Portal-v0, seed 1: another run"),
+        ("evaluation.json", {"memory": "gru"}, "gru on memspan/Corridor-v0, seed 1: another run"),
+        ("evaluation.json", {"seed": 0}, "seed 0: another run"),
+        ("config.yaml", {"name": 3}, "name=3"),
+        ("config.yaml", {"name": "a/b"}, "name='a/b'"),
+        ("config.yaml", {"total_timesteps": "many"}, "total_timesteps='many'"),
+    ],
+)
+def test_what_others_wrote_is_not_trusted(
+    runs: Path,
+    tmp_path: Path,
+    file: str,
+    change: dict[str, Any],
+    why: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    copy = tmp_path / "runs"
+    shutil.copytree(runs / "Corridor-v0" / "lstm", copy)
+    path = copy / "1" / file
+    path.write_text(json.dumps(yaml.safe_load(path.read_text()) | change))
+    assert cli.main(["report", str(copy), "-o", str(tmp_path / "report.html"), "--no-lens"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(path) in line
+    assert why in line
+
+
+@pytest.mark.parametrize(
     ("name", "why"),
     [
         ("report.pdf", "must end in .html"),
@@ -163,3 +198,82 @@ def test_published_results_can_be_reported(tmp_path: Path) -> None:
     assert len(by_name(runs)["lstm"]) == 3
     assert "98%" in sentence(runs)
     assert "lstm 2.0" in sentence(runs)
+
+
+def figures_of(page: Path) -> dict[str, Any]:
+    return dict(data_of(page)["figures"])
+
+
+def test_the_same_name_with_other_settings_is_another_group(runs: Path, tmp_path: Path) -> None:
+    others = tmp_path / "others"
+    shutil.copytree(runs / "Corridor-v0" / "lstm", others)
+    for seed in "01":
+        path = others / seed / "config.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"gamma": 0.5, "n_epochs": 7}))
+    found = by_name(
+        read_report_run(path.parent) for path in [*runs.rglob("config.yaml"), *others.rglob("config.yaml")]
+    )
+    assert {name: [run.config.seed for run in own] for name, own in found.items()} == {
+        "expire-span": [0, 1],
+        "lstm (n_epochs=3, gamma=0.99)": [0, 1],
+        "lstm (n_epochs=7, gamma=0.5)": [0, 1],
+    }
+
+
+HOSTILE = "</script><img src=x onerror=alert(1)>%{x}"
+
+
+def make_hostile(folder: Path, source: Path) -> None:
+    """A run all of whose texts are code; its memory and its environment are not at hand."""
+    shutil.copytree(source, folder)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config |= {"memory": f"m:{HOSTILE}", "env": HOSTILE, "env_kwargs": {HOSTILE: HOSTILE}, "device": HOSTILE}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
+    told = json.loads((folder / "evaluation.json").read_text())
+    told |= {"memory": f"m:{HOSTILE}", "env": HOSTILE, "name": HOSTILE, "env_kwargs": {HOSTILE: HOSTILE}}
+    told |= {"difficulty": HOSTILE, "git_commit": HOSTILE[:10], "torch_version": HOSTILE}
+    (folder / "evaluation.json").write_text(json.dumps(told))
+    shutil.copytree(source, folder / "beyond" / HOSTILE[2:8], ignore=shutil.ignore_patterns("*.yaml"))
+
+
+def test_texts_of_others_are_shown_and_not_run(runs: Path, tmp_path: Path) -> None:
+    make_hostile(tmp_path / "<b>", runs / "Corridor-v0" / "lstm" / "0")
+    page = tmp_path / "report.html"
+    assert cli.main(["report", str(tmp_path / "<b>"), "-o", str(page), "--no-lens"]) == 0
+    text = page.read_text(encoding="utf-8")
+    for code in "<img", "</script><":
+        assert code not in text.replace("</script><script>", "")
+    shown = json.dumps(figures_of(page))
+    # Plotly makes tags of a text's own, and fills templates in.
+    assert "<img" not in shown
+    assert re.findall(r"%[{](?!x|y|text)", shown) == []
+    assert "&lt;img src=x" in shown
+    # As are commands: they can be copied into a shell.
+    command = read_report_run(tmp_path / "<b>").command
+    assert HOSTILE in shlex.split(command)
+    assert f"m:{HOSTILE}" in shlex.split(command)
+
+
+def test_commands_train_the_same_again() -> None:
+    for path in sorted(PUBLISHED.glob("*/0/config.yaml")):
+        run = read_report_run(path.parent)
+        words = shlex.split(run.command)
+        assert words[:2] == ["memspan", "train"]
+        again = as_plain(parse(words[2:], "memspan train"))
+        assert again | {"run_dir": ""} == as_plain(run.config) | {"run_dir": "", "threads": again["threads"]}
+
+
+def test_returns_have_intervals_too(runs: Path, tmp_path: Path) -> None:
+    """Over seeds and episodes, as the page says."""
+    copy = tmp_path / "runs"
+    shutil.copytree(runs / "Corridor-v0" / "lstm", copy)
+    for seed in "01":
+        path = copy / seed / "evaluation.json"
+        told = {"success_rate": None, "success_ci": None, "mean_return": 5.0, "return_ci": [4.0, 6.0]}
+        path.write_text(json.dumps(json.loads(path.read_text()) | told))
+    own = [read_report_run(copy / seed) for seed in "01"]
+    ((_, _, mean, ends, *_),) = tables.means(own)
+    low, high = map(float, ends.split(" to "))
+    assert mean == "5.000"
+    assert 4 < low < 4.6
+    assert 5.4 < high < 6

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from memspan.sweeps import SweepFile, SweepRun, expand, read_sweep
-from memspan.sweeps.worker import SWEEP_LOCK, Job, do
+from memspan.sweeps.worker import Job, do, mark
 
 TINY = (Path(__file__).parent / "tiny.yaml").read_text()
 
@@ -31,7 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "tiny.yaml").write_text(TINY)
     sweep = read_sweep(folder / "tiny.yaml")
     run = expand(sweep, folder / "runs")[0]
-    assert not do(Job(run.config, run.folder, folder, sweep.evaluation_options(run.folder), folder)).error
+    options = sweep.evaluation_options(run.folder)
+    assert not do(Job(run.config, run.folder, folder, mark(folder), options, folder)).error
     return run.folder
 
 
@@ -53,5 +54,5 @@ def differences(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path, Path], list[
 def job_of(sweep: SweepFile, tmp_path: Path) -> Callable[[SweepRun], Job]:
     run_dir = tmp_path / "runs"
     run_dir.mkdir(exist_ok=True)
-    (run_dir / SWEEP_LOCK).touch()
-    return lambda run: Job(run.config, run.folder, run_dir, sweep.evaluation_options(run.folder), tmp_path)
+    options = sweep.evaluation_options(tmp_path)
+    return lambda run: Job(run.config, run.folder, run_dir, mark(run_dir), options, tmp_path)

@@ -123,6 +123,8 @@ def test_a_cpu_for_each_thread(tmp_path: Path) -> None:
         (SMALL + "resources: {cpu: 1}\n", ["resources: cpu=1", "did you mean cpus?"]),
         (SMALL + "resources: {cpus: 0}\n", ["cpus=0", "above 0"]),
         (SMALL + "    resources: {gpus: -1}\n", ["runs[0]: resources: gpus=-1", "at least 0"]),
+        (SMALL + "resources: {gpus: 1.5}\n", ["gpus=1.5", "above 1 a whole one"]),
+        (SMALL + "    name: x-{gamma.real}\n    grid: {gamma: [1]}\n", ["name='x-{gamma.real}'", "{gamma}"]),
         (SMALL + "evaluation: {episodes: 0}\n", ["evaluation: episodes=0", "at least 1"]),
         (SMALL + "evaluation: {checkpoint: first}\n", ["checkpoint='first'", "last or best"]),
         (SMALL + "evaluation: {figure: x.png}\n", ["evaluation: figure='x.png'", "no such field"]),

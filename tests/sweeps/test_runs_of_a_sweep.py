@@ -13,6 +13,7 @@ import yaml
 from filelock import FileLock
 
 from memspan import cli
+from memspan.evaluation import Evaluation
 from memspan.runs.folder import numbered_checkpoints
 from memspan.sweeps import SweepFile, SweepRun, worker
 from memspan.sweeps.driver import Driver, without_a_place
@@ -102,7 +103,7 @@ def test_a_run_that_crashed_goes_on_from_its_checkpoint(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(StatusCallback, "_on_training_start", note)
-        assert do(job) == Outcome()
+        assert do(job).result == Evaluation.load(run.folder)
     assert steps == [192]
     assert differences(trained, run.folder) == []
     assert evaluation(run.folder) == evaluation(trained)
@@ -112,7 +113,7 @@ def test_a_run_that_is_trained_is_only_evaluated(done: SweepRun, job_of: JobOf) 
     run = done
     before = content(run.folder / "checkpoints")
     (run.folder / "evaluation.json").unlink()
-    assert do(job_of(run)) == Outcome()
+    assert do(job_of(run)).result == Evaluation.load(run.folder)
     assert content(run.folder / "checkpoints") == before
     assert evaluation(run.folder)["episodes"] == 8
     assert len([*run.folder.glob("*.evaluation")]) == 1
@@ -125,7 +126,15 @@ def test_an_evaluation_from_before_the_end_is_made_again(
     path = run.folder / "evaluation.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"timesteps": 64}))
     assert find_finished(run, sweep.evaluation_options(run.folder)) is None
-    assert do(job_of(run)) == Outcome()
+    # That of the best weights, where better ones came later.
+    best = dataclasses.replace(sweep.evaluation_options(run.folder), checkpoint="best")
+    numbered = numbered_checkpoints(run.folder)[-1]
+    (run.folder / "checkpoints" / "best.safetensors").write_bytes(numbered.read_bytes())
+    for timesteps, finished in (64, False), (320, True):
+        told = json.loads(path.read_text()) | {"timesteps": timesteps, "checkpoint": "best"}
+        path.write_text(json.dumps(told))
+        assert (find_finished(run, best) is not None) == finished
+    assert do(job_of(run)).result == Evaluation.load(run.folder)
     assert evaluation(run.folder)["timesteps"] == 320
 
 
@@ -163,12 +172,29 @@ def test_a_folder_that_is_not_shared_is_refused(
     runs: list[SweepRun], job_of: JobOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = job_of(runs[0])
-    (job.run_dir / worker.SWEEP_LOCK).unlink()
+    assert worker.mark(job.run_dir) == job.mark  # the same whenever the sweep is started
     monkeypatch.setattr(worker, "SECONDS_TO_APPEAR", 0.05)
-    outcome = worker.work(job)
-    assert not outcome.again
-    assert "must be a folder that all machines share" in outcome.error
-    assert not runs[0].folder.exists()
+    # None is there, or one of the same name in which this machine has had a sweep of its own.
+    for other in [], ["another"]:
+        (job.run_dir / worker.MARK).unlink()
+        for text in other:
+            (job.run_dir / worker.MARK).write_text(text)
+        outcome = worker.work(job)
+        assert not outcome.again
+        assert "must be a folder that all machines share" in outcome.error
+        assert not runs[0].folder.exists()
+        (job.run_dir / worker.MARK).touch()
+
+
+@pytest.mark.parametrize(("code", "what"), [(1, "training failed"), (130, "training was stopped")])
+def test_a_training_that_ends_early_is_gone_on_with(
+    runs: list[SweepRun], job_of: JobOf, monkeypatch: pytest.MonkeyPatch, code: int, what: str
+) -> None:
+    """As where a disk is full for a while, or the machine of a cluster is wanted back."""
+    monkeypatch.setattr(worker, "train", lambda *_: code)
+    outcome = do(job_of(runs[0]))
+    assert outcome.again
+    assert what in outcome.error
 
 
 def test_status_is_told_and_forgotten(tmp_path: Path) -> None:
@@ -237,6 +263,7 @@ def drive(driver: Driver, runs: list[SweepRun]) -> list[tuple[str, int]]:
 def driver(sweep: SweepFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], Driver]:
     def make(work: Any) -> Driver:
         monkeypatch.setattr("memspan.sweeps.driver.work", work)
+        (tmp_path / "runs").mkdir()
         return Driver(FakeRay(), tmp_path / "runs", sweep.retries, sweep.evaluation_options(tmp_path))  # type: ignore[arg-type]
 
     return make
