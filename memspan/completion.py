@@ -62,8 +62,12 @@ def _train_flags() -> tuple[Any, Any]:
     memories = [memory.Config() for memory in MEMORIES.values()]
     environments = [environment_flags(environment_spec(env), {}) for env in ENVIRONMENTS]
     groups = [_merged("EnvironmentSettings", environments), _merged("MemorySettings", memories)]
-    resume = ("resume", Path | None, dataclasses.field(default=None))
-    form = dataclasses.make_dataclass("Train", [resume], bases=(flag_class(RunConfig, *groups),))
+    # These two are read apart from the settings.
+    apart: list[tuple[str, Any, Any]] = [
+        ("resume", Path | None, dataclasses.field(default=None)),
+        ("wandb", str | None, dataclasses.field(default=None)),
+    ]
+    form = dataclasses.make_dataclass("Train", apart, bases=(flag_class(RunConfig, *groups),))
     return form, form(RunConfig(), *groups)
 
 
