@@ -141,8 +141,8 @@ def keep_the_cue(model: MemoryPPO) -> None:
         with torch.no_grad():
             policy.memory(x, policy.memory.initial_state(model.n_envs), starts)
         hook.remove()
-        # The cue's step is the first of the block; slots of the block come last.
-        slots = max(seen, key=lambda one: one.shape[1])[:, -n_steps:]
+        # The cue's step is the first of the block; slots of the block come last, where they are in rows.
+        slots = max((one for one in seen if one.ndim == 3), key=lambda one: one.shape[1])[:, -n_steps:]
         cue, rest = slots[:, :1], slots[:, 1:]
         with torch.no_grad():
             predictor.mean.copy_(slots.mean((0, 1)))
