@@ -79,7 +79,8 @@ def learns(config: RunConfig) -> None:
     try:
         model.learn(1)
     except BadNumbersError:
-        assert config.learning_rate > 1e3 or config.vf_coef > 1e3 or config.ent_coef > 1e3
+        large = ("learning_rate", "vf_coef", "ent_coef", "first_preference", "memory_loss_coef")
+        assert any(getattr(config, name) > 1e3 for name in large)
     finally:
         model.get_env().close()
 
@@ -93,6 +94,8 @@ def learns(config: RunConfig) -> None:
 @example("stats_window_size", 10**30)
 @example("threads", 10**9)
 @example("learning_rate", 1e300)
+@example("first_preference", 10**30)
+@example("memory_loss_coef", 3.4028235677973366e38)
 @example("device", "cuda:99")
 @example("memory_kwargs", {"n_layers": 10**9})
 @example("memory_kwargs", {"units": 10**9})

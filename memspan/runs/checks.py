@@ -146,8 +146,15 @@ _COUNT: Rule = (
     lambda value: _is_integer(value) and 1 <= value <= _LARGEST,
     f"an integer of at least 1 and at most {_LARGEST}",
 )
-_NOT_NEGATIVE: Rule = (lambda value: _is_number(value) and value >= 0, "a number of at least 0")
-_POSITIVE: Rule = (lambda value: _is_number(value) and value > 0, "a number above 0")
+_MOST = 1e6
+_NOT_NEGATIVE: Rule = (
+    lambda value: _is_number(value) and 0 <= value <= _MOST,
+    f"a number of at least 0 and at most {_MOST:g}",
+)
+_POSITIVE: Rule = (
+    lambda value: _is_number(value) and 0 < value <= _MOST,
+    f"a number above 0 and at most {_MOST:g}",
+)
 _FRACTION: Rule = (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1")
 _TEXT: Rule = (lambda value: isinstance(value, str) and bool(value), "text")
 _SETTINGS: Rule = (
