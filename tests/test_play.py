@@ -274,7 +274,7 @@ def test_pictures_as_blocks_and_folded_lines() -> None:
 
 def shown_on(height: int, monkeypatch, drawing: str, lines: list[str]) -> list[str]:
     """What stands on a terminal of this height."""
-    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((80, height)))
+    monkeypatch.setattr("shutil.get_terminal_size", lambda **_: os.terminal_size((80, height)))
     output = io.StringIO()
     output.isatty = lambda: True  # type: ignore[method-assign]
     TerminalScreen(output, piped("")).show(drawing, lines)
