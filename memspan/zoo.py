@@ -26,6 +26,7 @@ import yaml
 from memspan.agents import MemoryPPO, ObservePrevious
 from memspan.memory import MEMORIES
 from memspan.runs import RunConfig, preset, preset_blocks
+from memspan.runs.build import policy_settings
 
 try:
     from rl_zoo3.utils import ALGOS
@@ -77,7 +78,7 @@ def zoo_settings(config: RunConfig) -> dict[str, Any]:
         "n_timesteps": config.total_timesteps,
         "n_envs": config.n_envs,
         "policy": "MemoryPolicy",
-        "policy_kwargs": {"width": config.width, "first_preference": config.first_preference},
+        "policy_kwargs": policy_settings(config),
         "env_wrapper": f"memspan.zoo.{TellSuccess.__name__}",  # not __module__, which may be __main__
         "memory": config.memory,
         "learning_rate": _learning_rate(config),

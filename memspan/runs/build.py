@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from stable_baselines3.common.utils import LinearSchedule
@@ -82,14 +82,15 @@ def make_model(config: RunConfig, env: VecEnv | None = None, tensorboard: Path |
         on_nan=config.on_nan,
         stats_window_size=config.stats_window_size,
         tensorboard_log=None if tensorboard is None else str(tensorboard),
-        policy_kwargs={
-            "width": config.width,
-            "first_preference": config.first_preference,
-            "precision": config.precision,
-        },
+        policy_kwargs=policy_settings(config),
         seed=spread_seed(config.seed),
         device=config.device,
     )
+
+
+def policy_settings(config: RunConfig) -> dict[str, Any]:
+    """What a run's policy is made with, beside its memory."""
+    return {name: getattr(config, name) for name in ("width", "first_preference", "precision")}
 
 
 def _ent_coef(config: RunConfig) -> float | LinearSchedule:

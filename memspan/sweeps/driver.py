@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_STOP = 60.0
 """For running trainings to write a checkpoint when the sweep is interrupted."""
+STARTS = 3
+"""Attempts to start Ray on this machine."""
 OBJECT_STORE_BYTES = 80 * 1024**2
 """Nothing but settings passes through it."""
 QUIET = {
@@ -74,19 +76,8 @@ def connected(address: str | None, processes: int) -> Iterator[ModuleType]:
     ray = import_ray()
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     if address is None:
-        try:
-            ray.init(
-                address="local",
-                num_cpus=processes,
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
-            )
-        except Exception as error:  # Ray has no narrower one for a machine that is too busy to start it
-            ray.shutdown()
-            raise ValueError(
-                f"Ray did not start on this machine ({error}); nothing was begun, so start the sweep again"
-            ) from error
+        quiet |= {"num_cpus": processes, "object_store_memory": OBJECT_STORE_BYTES}
+        _start_here(ray, include_dashboard=False, **quiet)
     else:
         try:
             ray.init(address=address, **quiet)
@@ -96,6 +87,24 @@ def connected(address: str | None, processes: int) -> Iterator[ModuleType]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _start_here(ray: ModuleType, **settings: Any) -> None:
+    """Starts Ray on this machine; it gives up after half a minute, so a busy machine gets three of them.
+
+    Raises:
+        ValueError: it does not start.
+    """
+    for left in range(STARTS - 1, -1, -1):
+        try:
+            ray.init(address="local", **settings)
+        except Exception as error:  # Ray has no narrower one for a machine that is too busy to start it
+            ray.shutdown()
+            if not left:
+                said = f"Ray did not start on this machine ({error})"
+                raise ValueError(f"{said}; nothing was begun, so start the sweep again") from error
+        else:
+            return
 
 
 def without_a_place(ray: ModuleType, runs: Sequence[SweepRun]) -> SweepRun | None:
