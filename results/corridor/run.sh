@@ -32,6 +32,12 @@ for seed in 0 1 2; do
 done
 beyond expire-span/0 1000 256 --memory.max-span 1280
 beyond expire-span/0 10000 128 --memory.max-span 12800
+beyond refresh-span/0 1000 256 --memory.max-span 1280
+beyond adaptive-span/0 1000 256 --memory.max-span 1280
+beyond compressive/0 1000 256
+beyond compressive/0 1000 256 --memory.compressed-size 242
+beyond summary-tree/0 1000 256
+beyond gated-transformer-xl/0 1000 256 --memory.memory-size 1000
 beyond transformer-xl/0 1000 256
 beyond transformer-xl/0 1000 256 --memory.memory-size 1000
 beyond transformer-xl/0 10000 8 --memory.memory-size 10000 --n-envs 8
@@ -41,6 +47,7 @@ done
 memspan horizon $corridor/lstm/0 $corridor/transformer-xl/0 $corridor/expire-span-r4/0 --episodes 200
 
 python results/publish.py --weights transformer-xl --weights expire-span --weights expire-span-r4 --weights lstm \
-    --weights gru runs/results results/corridor Corridor-v0 CorridorShuffled-v0
+    --weights gru --weights refresh-span --weights adaptive-span --weights compressive --weights summary-tree \
+    --weights gated-transformer-xl runs/results results/corridor Corridor-v0 CorridorShuffled-v0
 python results/curves.py results/corridor/Corridor-v0 results/corridor/curves.png
 python results/beyond.py results/corridor/Corridor-v0 results/corridor/beyond.png
