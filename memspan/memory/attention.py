@@ -129,8 +129,10 @@ class AttentionLayer(nn.Module):
 
     def _distance_codes(self, n: int) -> Tensor:
         """(>= n, 2F) what tells each distance from 0 on; kept, for it depends on no weight."""
-        if self._codes is None or len(self._codes) < n or self._codes.device != self.frequencies.device:
-            distances = torch.arange(n, device=self.frequencies.device, dtype=self.frequencies.dtype)
+        like = self.frequencies
+        kept = self._codes
+        if kept is None or len(kept) < n or (kept.device, kept.dtype) != (like.device, like.dtype):
+            distances = torch.arange(n, device=like.device, dtype=like.dtype)
             self._codes = torch.cat(self._angles(distances), dim=-1)
         return self._codes
 

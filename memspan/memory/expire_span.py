@@ -141,9 +141,12 @@ class ExpireSpan(SlotTransformer):
             share = ((bias < 0) & bias.isfinite()).to(span.dtype) / self.ramp
         return Readable(bias, {"span": (share @ span.unsqueeze(-1)).squeeze(-1)})
 
-    def fading(self, layer: int, slots: Tensor) -> Fading | None:
-        if self.penalty != "new":
-            return None
+    @property
+    def fades(self) -> bool:
+        # Charged on the ramp, a memory's price depends on every query that reads it there.
+        return self.penalty == "new"
+
+    def fading(self, layer: int, slots: Tensor) -> Fading:
         span = self.spans(layer, slots.detach())
         return Fading(self._shorten(span), self.ramp, {"span": span})
 

@@ -51,6 +51,21 @@ def sigmoid(x: Any) -> Any:
     return F32(1) / (F32(1) + exp(-x))
 
 
+@njit(error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
+def softmax(scores: Any) -> None:
+    """The softmax of an array, in place."""
+    top = scores[0]
+    for k in range(scores.size):
+        top = max(top, scores[k])
+    for k in range(scores.size):
+        scores[k] = exp(scores[k] - top)
+    total = F32(0)
+    for k in range(scores.size):
+        total += scores[k]
+    for k in range(scores.size):
+        scores[k] /= total
+
+
 @njit(error_model="numpy")
 def tanh(x: Any) -> Any:
     """The hyperbolic tangent, within 3e-7 in single precision."""

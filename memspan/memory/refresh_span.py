@@ -92,6 +92,8 @@ def of_standardised(linear: nn.Linear, predictor: SpanPredictor, content: Tensor
 class RefreshSpan(ExpireSpan):
     """Slots that expire unless they are renewed."""
 
+    fades = False  # spans change while a block goes on
+
     Config = RefreshSpanConfig
 
     def __init__(self, width: int, config: RefreshSpanConfig | None = None) -> None:
@@ -121,9 +123,6 @@ class RefreshSpan(ExpireSpan):
         gate, predictor = self._gate(layer)
         score = (query * of_standardised(gate.key, predictor, content)).sum(-1) * gate.scale + gate.bias
         return torch.where(at > 0, self._offers(at, score), super().spans(layer, content))
-
-    def fading(self, layer: int, slots: Tensor) -> None:
-        return None  # spans change while the block goes on
 
     def readable(self, layer: int, slots: Tensor, distance: Tensor) -> Readable:
         slots = slots.detach()

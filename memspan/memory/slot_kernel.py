@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from memspan.memory.fast_exp import F32, exp
+from memspan.memory.fast_exp import F32, softmax
 
 Floats = npt.NDArray[np.floating[Any]]
 Longs = npt.NDArray[np.int64]
@@ -62,18 +62,6 @@ def store_rest(hidden: Floats, age: Longs, new: Floats, first: int) -> None:
                 age[b, s] = 0
                 hidden[b, s] = new[b]
                 break
-
-
-@njit(error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
-def weigh(scores: Floats, top: np.float32) -> None:
-    """Softmax of scores, in place; `top` is the largest."""
-    for k in range(scores.size):
-        scores[k] = exp(scores[k] - top)
-    total = F32(0)
-    for k in range(scores.size):
-        total += scores[k]
-    for k in range(scores.size):
-        scores[k] /= total
 
 
 @njit(error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
@@ -153,7 +141,6 @@ def read(
             bias0 = bias[b, h if bias.shape[1] > 1 else 0]
             bias1 = bias[b, other if bias.shape[1] > 1 else 0]
             n = 0
-            top0 = top1 = F32(-np.inf)
             for s in range(n_slots):
                 if bias0[s] == F32(-np.inf) and bias1[s] == F32(-np.inf):
                     continue
@@ -168,10 +155,9 @@ def read(
                 live[n] = s
                 scores[0, n] = score0 + bias0[s]
                 scores[1, n] = score1 + bias1[s]
-                top0, top1 = max(top0, scores[0, n]), max(top1, scores[1, n])
                 n += 1
-            weigh(scores[0, :n], top0)
+            softmax(scores[0, :n])
             add_up(out[h, b], out_code[b, h], scores[0], live[:n], slots[b], place[b], code)
             if other != h:
-                weigh(scores[1, :n], top1)
+                softmax(scores[1, :n])
                 add_up(out[other, b], out_code[b, other], scores[1], live[:n], slots[b], place[b], code)

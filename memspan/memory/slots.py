@@ -70,9 +70,14 @@ class SlotTransformer(Memory):
         steps and unused slots.
         """
 
-    def fading(self, layer: int, slots: Tensor) -> Fading | None:
-        """The same, of slots (keys, D), where a span of each tells it for all heads; None: it does not."""
-        return None
+    @property
+    def fades(self) -> bool:
+        """Whether a span of each slot tells what may be read, for all heads: then `fading` is there, too."""
+        return False
+
+    def fading(self, layer: int, slots: Tensor) -> Fading:
+        """The same as `readable` and `lifetime`, of slots (keys, D)."""
+        raise NotImplementedError(f"{type(self).__name__} has no spans that tell all")
 
     def learn_about(self, layer: int, slots: Tensor) -> None:
         """Called with a block's new slots (B, T, D), once what is kept is settled; by default nothing."""
@@ -112,7 +117,7 @@ class SlotTransformer(Memory):
         new_state: State = {}
         losses: dict[str, list[Tensor]] = {}
         visible: list[Tensor] = []
-        masked: MaskedBlock | None = None
+        masked: tuple[MaskedBlock, Readable] | None = None
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
             hidden, age = self._readable_slots(n, state, episode_starts[0])
@@ -130,13 +135,15 @@ class SlotTransformer(Memory):
                 count = keys.counts
                 made = {name: keys.made_in_block(loss) for name, loss in fading.losses.items()}
             else:
-                masked = masked or MaskedBlock.of(age, starts, used, self.longest_distance, x.dtype)
-                appended = self._append(hidden, u)
-                seen = self.readable(n, appended, masked.distance)
+                if masked is None:
+                    block = MaskedBlock.of(age, starts, used, self.longest_distance, x.dtype)
+                    seen = self.readable(n, self._append(hidden, u), block.distance)
+                    count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1)
+                    masked = block, seen
+                block, seen = masked
                 slots, made = seen.slots, seen.losses
-                count = torch.count_nonzero(seen.by_any_head > -NEVER, dim=-1)
                 h = layer.attend_block(
-                    with_more, u, hidden[..., : self.width], masked.birth, seen.bias, masked.pieces
+                    with_more, u, hidden[..., : self.width], block.birth, seen.bias, block.pieces
                 )
             visible.append(count - 1)  # the step itself is no memory
             for name, value in made.items():
@@ -157,12 +164,10 @@ class SlotTransformer(Memory):
         self, layer: int, hidden: Tensor, age: Tensor, used: list[int], u: Tensor, starts: Tensor
     ) -> tuple[Tensor, Fading, ReadableKeys] | None:
         """Packed keys and what can be read of them, if that is little enough to be listed."""
-        if not has_kernels(u) or self.same_slots_in_all_layers:  # a window is dense
+        if not (self.fades and has_kernels(u)) or self.same_slots_in_all_layers:  # a window is dense
             return None
         packed = pack_rows(hidden[..., : self.width], u, used)
         fading = self.fading(layer, packed)
-        if fading is None:
-            return None
         keys = ReadableKeys(starts, age, used, fading)
         return (packed, fading, keys) if keys.are_few else None
 
@@ -171,7 +176,7 @@ class SlotTransformer(Memory):
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
-        by_span = on_cpu_without_graph(x) and self.fading(0, x) is not None
+        by_span = self.fades and on_cpu_without_graph(x)
         h = x
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
@@ -203,8 +208,6 @@ class SlotTransformer(Memory):
         """As `_remember_by_mask`, where spans tell all; on a CPU."""
         fading = self.fading(layer, hidden.flatten(0, 1))
         own = self.fading(layer, u)
-        assert fading is not None
-        assert own is not None
         span = fading.span.view(age.shape)
         full = store_in_slots(hidden, age, span + fading.ramp, u)
         if full is not None:

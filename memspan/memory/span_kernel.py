@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
-from memspan.memory.fast_exp import F32, exp
+from memspan.memory.fast_exp import F32, softmax
 
 Floats = npt.NDArray[np.floating[Any]]
 Longs = npt.NDArray[np.int64]
@@ -78,7 +78,7 @@ def list_readable(
 
 
 @njit(cache=True, error_model="numpy", fastmath={"contract", "nsz", "arcp", "reassoc"})
-def attend(  # noqa: PLR0912  # the loops of one pass
+def attend(  # the loops of one pass
     q: Floats,
     k: Floats,
     v: Floats,
@@ -123,17 +123,7 @@ def attend(  # noqa: PLR0912  # the loops of one pass
                     score += query[e] * one[e]
                 weights[h, entry] = score + shift
         for h in range(n_heads):
-            row = weights[h, begin:end]
-            top = row[0]
-            for j in range(row.size):
-                top = max(top, row[j])
-            for j in range(row.size):
-                row[j] = exp(row[j] - top)
-            total = F32(0)
-            for j in range(row.size):
-                total += row[j]
-            for j in range(row.size):
-                row[j] /= total
+            softmax(weights[h, begin:end])
         out[i] = F32(0)
         for entry in range(begin, end):
             key = keys[entry]

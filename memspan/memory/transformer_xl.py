@@ -45,6 +45,7 @@ class TransformerXL(SlotTransformer):
 
     Config = TransformerXLConfig
     same_slots_in_all_layers = True
+    fades = True
 
     def __init__(
         self,
