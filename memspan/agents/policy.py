@@ -210,6 +210,9 @@ class MemoryPolicy(ActorCriticPolicy):
         if any(others):
             latent_pi = F.pad(latent_pi, (0, 0, *others))
             action_masks = None if action_masks is None else F.pad(action_masks, (0, 0, *others), value=True)
+        if deterministic and not latent_pi.isfinite().all():
+            # Drawing fails by itself; the most probable of nothing would be the first action.
+            raise ValueError("observations, memory or weights hold nan or infinity: there is no best action")
         distribution = self._get_action_dist_from_latent(latent_pi, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
         log_probs = distribution.log_prob(actions)

@@ -129,12 +129,11 @@ class AttentionLayer(nn.Module):
 
     def _distance_codes(self, n: int) -> Tensor:
         """(>= n, 2F) what tells each distance from 0 on; kept, for it depends on no weight."""
-        like = self.frequencies
-        kept = self._codes
+        like, kept = self.frequencies, self._codes
         if kept is None or len(kept) < n or (kept.device, kept.dtype) != (like.device, like.dtype):
             distances = torch.arange(n, device=like.device, dtype=like.dtype)
-            self._codes = torch.cat(self._angles(distances), dim=-1)
-        return self._codes
+            self._codes = kept = torch.cat(self._angles(distances), dim=-1)
+        return kept
 
     def _queries(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Content queries (..., H, D/H) and position queries for sine and cosine (..., H, F)."""

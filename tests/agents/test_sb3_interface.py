@@ -397,3 +397,10 @@ def test_success_is_counted_in_environments_made_by_sb3() -> None:
     model = MemoryPPO("MemoryPolicy", env, memory="none", n_steps=64, n_minibatches=1, device="cpu")
     model.learn(256)
     assert len(model.ep_success_buffer) == len(model.ep_info_buffer) > 0
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_nan_has_no_action(deterministic: bool) -> None:
+    model = MemoryPPO("MlpPolicy", "CartPole-v1", "lstm", n_steps=8, device="cpu")
+    with pytest.raises((ValueError, RuntimeError), match="nan"):
+        model.predict(np.full(4, np.nan, dtype=np.float32), deterministic=deterministic)
