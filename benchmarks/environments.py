@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import engine
 import gymnasium as gym
 import minigrid  # noqa: F401  (registers MiniGrid's environments)
 import numpy as np
@@ -47,7 +46,7 @@ def recorded(kind: type[VectorEngine], n_envs: int) -> list[npt.NDArray[np.int64
     if kind is InstructionVectorEnv:
         # At random, episodes would end with the first mistake.
         for i in range(ROWS):
-            rows[i] = engine.oracle(envs)
+            rows[i] = envs.get_state()["required_action"]
             envs.step(rows[i])
     return rows
 

@@ -24,6 +24,10 @@ def train(run_dir: Path, *more: str) -> Path:
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Weights & Biases keeps what it would send."""
+    if "wandb" in sys.modules:
+        sys.modules[
+            "wandb"
+        ].teardown()  # a process reads its settings once, and others may have shown a run in it
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
     return tmp_path / "wandb"
