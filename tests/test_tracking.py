@@ -25,9 +25,8 @@ def train(run_dir: Path, *more: str) -> Path:
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where Weights & Biases keeps what it would send."""
     if "wandb" in sys.modules:
-        sys.modules[
-            "wandb"
-        ].teardown()  # a process reads its settings once, and others may have shown a run in it
+        # A process reads its settings once, and others may have shown a run in it.
+        sys.modules["wandb"].teardown()
     for name, value in {"WANDB_MODE": "offline", "WANDB_DIR": str(tmp_path), "WANDB_SILENT": "true"}.items():
         monkeypatch.setenv(name, value)
     return tmp_path / "wandb"

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -58,17 +57,13 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, list[
     calls["again"] = call(["--resume", str(folder_of(base / "interrupt"))], fault="nan", rank=0, rollout=2)
     calls["three"] = call([*FLAGS, "--run-dir", str(base / "three"), "--n-envs", "3"])
     calls["exists"] = start(base / "whole")
-    told = processes.results(processes.start(list(calls.values())))
-    rest = [base / fault for fault in FAULTS]
-    shutil.copytree(base / "nan", base / "one")
-    calls |= {
-        f"resume {fault}": call(["--resume", str(folder_of(run))])
-        for fault, run in zip(FAULTS, rest, strict=True)
-    }
-    more = processes.results(processes.start(list(calls.values())[len(told[0]) :]))
-    return base, {
-        name: [[*told[rank], *more[rank]][index] for rank in range(2)] for index, name in enumerate(calls)
-    }
+    calls["copy"] = "shared_runs:copy", {"source": str(base / "nan"), "to": str(base / "one")}
+    calls |= {f"resume {fault}": call(["--resume", str(folder_of(base / fault))]) for fault in FAULTS}
+    # Last: there is no second process afterwards.
+    calls["die"] = start(base / "die", fault="die")
+    told = processes.results(processes.start(list(calls.values())), killed=(1,))
+    assert [len(one) for one in told] == [len(calls), len(calls) - 1]
+    return base, {name: [one[index] for one in told if index < len(one)] for index, name in enumerate(calls)}
 
 
 def test_whole(two: Any) -> None:
@@ -134,29 +129,34 @@ def test_wrong_use_is_told_once(two: Any) -> None:
     assert "this run exists already" in told["exists"][0]["errors"]
 
 
-@pytest.mark.parametrize(
-    ("fault", "why"),
-    [
-        ("die", "has ended"),
-        # Less would not do where processes that start side by side take long.
-        pytest.param("sleep", "has not answered for 30 s", marks=pytest.mark.slow),
-    ],
-)
-def test_a_process_that_is_gone(fault: str, why: str, tmp_path: Path) -> None:
-    flags = [*FLAGS, "--run-dir", str(tmp_path), "--process-timeout", "30" if fault == "sleep" else "600"]
-    first, second = processes.start([call(flags, fault=fault)])
+def check_it_ended_in_order(out: str, why: str, run_dir: Path) -> None:
+    assert "another process has ended, or has not answered" in out
+    assert why in out
+    assert "Last good checkpoint" in out
+    assert "000000000128.safetensors" in out
+    assert timesteps_of(run_dir) == [2 * ROLLOUT, 4 * ROLLOUT]
+
+
+def test_a_process_that_is_gone(two: Any) -> None:
+    base, told = two
+    (first,) = told["die"]
+    assert first["code"] == 1
+    check_it_ended_in_order(first["out"] + first["errors"], "has ended", base / "die")
+
+
+@pytest.mark.slow
+def test_a_process_that_does_not_answer(tmp_path: Path) -> None:
+    # Less would not do where processes that start side by side take long.
+    flags = [*FLAGS, "--run-dir", str(tmp_path), "--process-timeout", "30"]
+    first, second = processes.start([call(flags, fault="sleep")])
     try:
         out, errors = first.communicate(timeout=1500)
-        assert first.returncode == 0, errors
-        assert '"code": 1' in out
-        assert "another process has ended, or has not answered" in out
-        assert why in out
-        assert "Last good checkpoint" in out
-        assert "000000000128.safetensors" in out
     finally:
         processes.end(first)
         processes.end(second)
-    assert timesteps_of(tmp_path) == [2 * ROLLOUT, 4 * ROLLOUT]
+    assert first.returncode == 0, errors
+    assert '"code": 1' in out
+    check_it_ended_in_order(out, "has not answered for 30 s", tmp_path)
 
 
 def test_torchrun_and_ctrl_c(tmp_path: Path) -> None:
