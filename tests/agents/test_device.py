@@ -11,7 +11,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 import memspan  # noqa: F401  (registers the environments)
 from memspan.agents import MemoryPPO
 
-N_ENVS, N_STEPS = 6, 8
+N_ENVS, N_STEPS, N_EPOCHS = 6, 4, 1
 KWARGS: dict[str, dict[str, Any]] = {
     "none": {},
     "lstm": {},
@@ -48,7 +48,7 @@ class PerStep(BaseCallback):
 def make(memory: str, time_limit: bool = False) -> MemoryPPO:
     if time_limit:
         kwargs = {"autoreset_mode": gym.vector.AutoresetMode.SAME_STEP}
-        envs = gym.make_vec("CartPole-v1", N_ENVS, "sync", vector_kwargs=kwargs, max_episode_steps=5)
+        envs = gym.make_vec("CartPole-v1", N_ENVS, "sync", vector_kwargs=kwargs, max_episode_steps=3)
     else:
         envs = gym.make_vec("memspan/Corridor-v0", N_ENVS, "vector_entry_point", max_length=5)
     return MemoryPPO(
@@ -58,7 +58,7 @@ def make(memory: str, time_limit: bool = False) -> MemoryPPO:
         memory_kwargs=KWARGS[memory],
         n_steps=N_STEPS,
         n_minibatches=2,
-        n_epochs=2,
+        n_epochs=N_EPOCHS,
         policy_kwargs={
             "width": 8,
             "optimizer_class": torch.optim.SGD,
@@ -106,7 +106,7 @@ def test_what_crosses(memory: str) -> None:
         assert (step["up"], step["down"], step.get("waits", 0)) == (2, 1, WAITS[memory])
     # Whole arrays go up, and of each minibatch which rows it has; for the values after the last step what is
     # observed there. These values come down, and those of all steps.
-    n_blocks = 2 * 2
+    n_blocks = N_EPOCHS * 2
     assert record.update["up"] == N_ARRAYS + n_blocks * PER_BLOCK[memory] + 2
     assert record.update["down"] == 2 + n_blocks * DOWN_PER_BLOCK[memory]
 
