@@ -33,10 +33,11 @@ def checkpoints(run_dir: Path) -> dict[str, dict[str, bytes]]:
     return {path.name: {name: value.tobytes() for name, value in load_file(path).items()} for path in files}
 
 
-@pytest.fixture
-def first(tmp_path: Path) -> dict[str, dict[str, bytes]]:
-    assert cli.main(["train", "--run-dir", str(tmp_path / "first"), *FLAGS]) == 0
-    return checkpoints(tmp_path / "first")
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    folder = tmp_path_factory.mktemp("first")
+    assert cli.main(["train", "--run-dir", str(folder), *FLAGS]) == 0
+    return checkpoints(folder)
 
 
 def test_in_one_process(first: dict[str, dict[str, bytes]], tmp_path: Path) -> None:

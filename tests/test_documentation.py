@@ -148,6 +148,9 @@ def run_ours(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
         words += [] if "--write-only" in words else ["--write-only", "--logdir", "shown"]
     if command not in ("train", "list", "--print-completion"):
         train_what_is_missing(words)
+    if command == "train" and not {"--env", "--env.max-length", "--resume"} & {*words}:
+        # Who has not learnt walks in a long corridor until its limit: a while to watch.
+        words = [*words, "--env.max-length", "5"]
     with open(os.devnull) as nothing:  # nobody presses a key
         monkeypatch.setattr("sys.stdin", nothing)
         try:
