@@ -79,8 +79,10 @@ def learns(config: RunConfig) -> None:
     try:
         model.learn(1)
     except BadNumbersError:
-        large = ("learning_rate", "vf_coef", "ent_coef", "first_preference", "memory_loss_coef")
-        assert any(getattr(config, name) > 1e3 for name in large)
+        rates_and_weights = [
+            one.name for one in dataclasses.fields(config) if one.name.endswith(("_rate", "_coef"))
+        ]
+        assert any((getattr(config, name) or 0) > 1e3 for name in ("first_preference", *rates_and_weights))
     finally:
         model.get_env().close()
 
@@ -96,6 +98,7 @@ def learns(config: RunConfig) -> None:
 @example("learning_rate", 1e300)
 @example("first_preference", 10**30)
 @example("memory_loss_coef", 3.4028235677973366e38)
+@example("final_ent_coef", 10**30)
 @example("device", "cuda:99")
 @example("memory_kwargs", {"n_layers": 10**9})
 @example("memory_kwargs", {"units": 10**9})

@@ -19,7 +19,7 @@ from memspan.sweeps.worker import MARK, SWEEP_LOCK, Job, do, mark
 
 ROOT = Path(__file__).parents[1]
 TINY = (ROOT / "tests" / "sweeps" / "tiny.yaml").read_text()
-LONGER = TINY.replace("total_timesteps: 320", "total_timesteps: 6400")
+LONGER = TINY.replace("total_timesteps: 320", "total_timesteps: 19200")
 
 
 def start(folder: Path, *flags: str) -> subprocess.Popen[str]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from memspan.memory import over_all
+from memspan.memory.few_rows import Weights, are_few
 
 # NatureCNN's convolutions need at least this many pixels; what is smaller is no picture.
 SMALLEST_PICTURE = 36
@@ -122,11 +123,13 @@ class OneHotSymbols(nn.Module):
         assert space.shape is not None
         self.turned = space.shape[-1] != len(N_SYMBOLS)
 
+    def in_order(self, symbols: Tensor) -> Tensor:
+        """(B, V, V, 3) or (B, 3, V, V) -> (B, V V 3)."""
+        return (symbols.permute(0, 2, 3, 1) if self.turned else symbols).flatten(1)
+
     def forward(self, symbols: Tensor) -> Tensor:
         """(B, V, V, 3) or (B, 3, V, V) -> (B, n_columns)."""
-        if self.turned:
-            symbols = symbols.permute(0, 2, 3, 1)
-        index = torch.minimum(symbols.flatten(1).long(), self.last) + self.columns
+        index = torch.minimum(self.in_order(symbols).long(), self.last) + self.columns
         one_hot = torch.zeros(len(index), self.n_columns, device=index.device)
         return one_hot.scatter_(1, index, 1.0)
 
@@ -152,9 +155,20 @@ class SymbolExtractor(DifferenceExtractor):
         self.linear = nn.Linear(self.one_hot.n_columns, features_dim)
         nn.init.normal_(self.linear.weight)  # as torch's embeddings
         nn.init.zeros_(self.linear.bias)
+        self._weights = Weights(self, "average", "linear.weight", "linear.bias")
 
     def forward(self, observations: Tensor) -> Tensor:
         """(B, V, V, 3) or (B, 3, V, V) symbols -> (B, features_dim)."""
+        symbols = self.one_hot.in_order(observations)
+        if are_few(symbols) and self._count() >= 0 and (weights := self._weights.arrays()):
+            from memspan.agents.symbols_kernel import embed_symbols
+
+            few = symbols.new_empty(symbols.shape[0], self.features_dim)
+            tensors = symbols.contiguous(), self.one_hot.last, self.one_hot.columns
+            arguments: list[Any] = [each.numpy() for each in tensors]
+            arguments += [*weights, few.numpy()]
+            embed_symbols(*arguments)
+            return few
         one_hot = self.one_hot(observations)
         out: Tensor = self.linear(one_hot - self._usual(lambda: one_hot.mean(0))).relu()
         return out

@@ -19,11 +19,13 @@ from torch.nn import functional as F
 
 from memspan.agents.archive import Target
 from memspan.agents.auxiliary import AuxiliaryTasks
+from memspan.agents.choices import check_finite, choose
 from memspan.agents.features import default_extractor, preprocess
 from memspan.agents.masks import as_masks, mask_logits
 from memspan.agents.precision import use_precision
 from memspan.agents.saved import Saved, check_memory_settings, write_saved
 from memspan.memory import MemoryOutput, State, clone_state, make_memory, optimizer_groups
+from memspan.memory.few_rows import FewRows
 
 Self = TypeVar("Self", bound="MemoryPolicy")
 
@@ -130,6 +132,9 @@ class MemoryPolicy(ActorCriticPolicy):
         self.memory = memory
         for part in (self.features_extractor, self.embed, self.memory, self.mlp_extractor):
             use_precision(part, self.precision)
+        self._few_embedded = FewRows(self, "embed")
+        self._few_logits = FewRows(self, "mlp_extractor.policy_net", "action_net")
+        self._few_values = FewRows(self, "mlp_extractor.value_net", "value_net")
         self.auxiliary = AuxiliaryTasks(
             self.auxiliary_tasks, self.width, self.observation_space, self.action_space
         )
@@ -182,7 +187,9 @@ class MemoryPolicy(ActorCriticPolicy):
     def embed_observations(self, observations: PyTorchObs) -> Tensor:
         """(N, ...) observations -> (N, D) inputs of the memory."""
         ready = preprocess(observations, self.observation_space, self.normalize_images)
-        embedded: Tensor = self.embed(self.features_extractor(ready))
+        features = self.features_extractor(ready)
+        few = self._few_embedded(features)
+        embedded: Tensor = self.embed(features) if few is None else few
         return embedded
 
     def act(
@@ -206,13 +213,16 @@ class MemoryPolicy(ActorCriticPolicy):
                 same random numbers, and each row gets those of its place among all.
         """
         memory = self.memory.step(self.embed_observations(observations), state, episode_start)
+        if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
+            logits, values = self._logits_and_values(memory.features)
+            actions, log_probs = choose(logits, deterministic, others)
+            return Acted(actions, values, log_probs, memory)
         latent_pi, latent_vf = self.mlp_extractor(memory.features)
         if any(others):
             latent_pi = F.pad(latent_pi, (0, 0, *others))
             action_masks = None if action_masks is None else F.pad(action_masks, (0, 0, *others), value=True)
-        if deterministic and not latent_pi.isfinite().all():
-            # Drawing fails by itself; the most probable of nothing would be the first action.
-            raise ValueError("observations, memory or weights hold nan or infinity: there is no best action")
+        if deterministic:
+            check_finite(latent_pi)
         distribution = self._get_action_dist_from_latent(latent_pi, action_masks)
         actions = distribution.get_actions(deterministic=deterministic)
         log_probs = distribution.log_prob(actions)
@@ -221,11 +231,19 @@ class MemoryPolicy(ActorCriticPolicy):
             actions, log_probs = actions[own], log_probs[own]
         return Acted(actions, self.value_net(latent_vf).squeeze(-1), log_probs, memory)
 
+    def _logits_and_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, choices) and (B,) of features (B, D)."""
+        logits, values = self._few_logits(features), self._few_values(features)
+        if logits is None or values is None:
+            latent_pi, latent_vf = self.mlp_extractor(features)
+            logits, values = self.action_net(latent_pi), self.value_net(latent_vf)
+        return logits, values.squeeze(-1)
+
     def _get_action_dist_from_latent(
         self, latent_pi: Tensor, action_masks: Tensor | None = None
     ) -> Distribution:
         if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
-            # As SB3, without torch's checks, which cost as much as drawing; that finds a NaN, too.
+            # As SB3, without torch's checks, which cost as much as drawing.
             logits = self.action_net(latent_pi)
             self.action_dist.distribution = Categorical(logits=logits, validate_args=False)
             return self.action_dist

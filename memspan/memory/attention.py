@@ -17,12 +17,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.block_attention import Piece, dense_attention, piece_attention
+from memspan.memory.few_rows import Arrays, Weights, are_few, weights_of
 from memspan.memory.span_attention import ReadableKeys, pack_rows, span_attention
 from memspan.memory.step_attention import SlotQuery, on_cpu_without_graph, read_slots, read_slots_densely
 
@@ -38,6 +41,14 @@ class Residual(nn.Module):
         return sum(answers, start=x)
 
 
+def join(residual: Residual, x: Tensor, answer: Tensor) -> Tensor:
+    """What `residual` makes of the two, without a call where that is the sum."""
+    if type(residual) is Residual:
+        return answer.add_(x)
+    joined: Tensor = residual(x, answer)
+    return joined
+
+
 class FeedForward(nn.Module):
     """Pre-norm residual feed-forward layer."""
 
@@ -47,8 +58,17 @@ class FeedForward(nn.Module):
         self.up = nn.Linear(width, factor * width)
         self.down = nn.Linear(factor * width, width)
         self.residual = residual()
+        self._weights = weights_of(self, "norm", "up", "down")
 
     def forward(self, x: Tensor) -> Tensor:
+        if are_few(x) and (weights := self._weights.arrays()):
+            from memspan.memory.few_rows_kernel import feed_forward
+
+            given = x.contiguous().numpy()
+            answer = np.empty_like(given)
+            arguments: list[Any] = [given, *weights, self.norm.eps, answer]
+            feed_forward(*arguments)
+            return join(self.residual, x, torch.from_numpy(answer))
         out: Tensor = self.residual(x, self.down(F.relu(self.up(self.norm(x)))))
         return out
 
@@ -118,6 +138,12 @@ class AttentionLayer(nn.Module):
         exponents = torch.arange(n_frequencies) / max(n_frequencies - 1, 1)
         self.register_buffer("frequencies", float(max(horizon, 2)) ** -exponents, persistent=False)
         self._codes: Tensor | None = None
+        layers = {"query": 2, "position_query": 2, "key": 1, "value": 2, "out": 2}
+        if position_values:
+            layers["position_value"] = 1
+        self._weights = Weights(
+            self, *(f"{layer}.{name}" for layer, n in layers.items() for name in ("weight", "bias")[:n])
+        )
 
     def normalise(self, x: Tensor) -> Tensor:
         """What a slot keeps of the layer's input."""
@@ -283,18 +309,23 @@ class AttentionLayer(nn.Module):
         Returns:
             (B, D) output of the layer.
         """
-        q, p_sin, p_cos = self._queries(u)  # (B, H, .)
-        key_weight = self.key.weight.view(self.n_heads, self.head_width, -1)
-        value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
-        content = torch.bmm(q.transpose(0, 1), key_weight)  # (H, B, D)
-        p = torch.cat([p_sin, p_cos], dim=-1)
         if n_distances is not None and n_distances <= max(distance.numel(), LARGEST_TABLE):
             code, place = self._distance_codes(n_distances), distance
         else:
             # What is far back but few slots hold costs what those few do.
             code = torch.cat(self._angles(distance.to(u.dtype)), dim=-1).flatten(0, 1)  # (B S, 2F)
             place = torch.arange(distance.numel(), device=u.device).view_as(distance)
-        query = SlotQuery(content, p, place, code, bias if bias.ndim == 3 else bias.unsqueeze(1))
+        bias = bias if bias.ndim == 3 else bias.unsqueeze(1)
+        if are_few(u) and (weights := self._weights.arrays()):
+            answer = self._answer_few_rows(u, slots, place, code, bias, weights)
+            few: Tensor = self.feed_forward(join(self.residual, x, answer))
+            return few
+        q, p_sin, p_cos = self._queries(u)  # (B, H, .)
+        key_weight = self.key.weight.view(self.n_heads, self.head_width, -1)
+        value_weight = self.value.weight.view(self.n_heads, self.head_width, -1)
+        content = torch.bmm(q.transpose(0, 1), key_weight)  # (H, B, D)
+        p = torch.cat([p_sin, p_cos], dim=-1)
+        query = SlotQuery(content, p, place, code, bias)
         read = read_slots if on_cpu_without_graph(u) else read_slots_densely
         content, codes = read(query, slots, self.position_value is not None)
         value = torch.bmm(content, value_weight.transpose(1, 2)).transpose(0, 1).flatten(1)  # (B, D)
@@ -304,3 +335,17 @@ class AttentionLayer(nn.Module):
             answers.append(self.position_value(codes.flatten(1)))
         out: Tensor = self.feed_forward(self.residual(x, *answers))
         return out
+
+    def _answer_few_rows(
+        self, u: Tensor, slots: Tensor, place: Tensor, code: Tensor, bias: Tensor, weights: Arrays
+    ) -> Tensor:
+        """(B, D) what is read for few rows u (B, D); the others as in `SlotQuery`."""
+        from memspan.memory.few_rows_kernel import attend
+
+        if self.position_value is None:
+            weights = (*weights, u.new_empty(self.n_heads * self.head_width, 0).numpy())
+        given: list[Any] = [each.contiguous().numpy() for each in (u, slots, place, code, bias)]
+        out = np.empty_like(given[0])
+        given += [*weights, self.n_heads, out]
+        attend(*given)
+        return torch.from_numpy(out)

@@ -24,18 +24,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.few_rows import Weights
 from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
 from memspan.memory.slots import SlotTransformer
 from memspan.memory.span_attention import Fading
 from memspan.memory.spread import over_all
+from memspan.memory.step_attention import on_cpu_without_graph
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,21 @@ class ExpireSpan(SlotTransformer):
         self.initial_slots = 16
         logit = math.log(config.initial_span / (1 - config.initial_span)) / self.logit_scale
         self.span_predictors = nn.ModuleList(SpanPredictor(width, logit) for _ in range(config.n_layers))
+        names = "weight", "bias", "mean", "variance"
+        self._weights = [
+            Weights(self, *(f"span_predictors.{n}.{name}" for name in names)) for n in range(config.n_layers)
+        ]
 
     def spans(self, layer: int, slots: Tensor) -> Tensor:
         """Spans in steps, (...), of slots (..., D)."""
+        if on_cpu_without_graph(slots) and (weights := self._weights[layer].arrays()):
+            from memspan.memory.few_rows_kernel import spans
+
+            out = slots.new_empty(slots.shape[:-1])
+            arguments: list[Any] = [slots.reshape(-1, self.width).numpy(), *weights]
+            arguments += [SpanPredictor.eps, self.max_span, self.logit_scale, out.view(-1).numpy()]
+            spans(*arguments)
+            return out
         logit: Tensor = self.span_predictors[layer](slots)
         return self.max_span * torch.sigmoid(logit * self.logit_scale)
 

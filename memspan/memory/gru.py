@@ -19,6 +19,7 @@ product gives a step all that it needs of h. The layer around the cells is that 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -45,6 +46,12 @@ class GRU(Recurrent):
 
     def __init__(self, width: int, config: GRUConfig | None = None) -> None:
         super().__init__(width, config or GRUConfig())
+
+    @staticmethod
+    def step_kernel(*arrays: Any) -> None:
+        from memspan.memory.few_rows_kernel import gru
+
+        gru(*arrays)
 
     def run_packed(
         self, from_input: Tensor, weight: Tensor, before: list[Tensor], batch_sizes: list[int]

@@ -22,6 +22,7 @@ what is kept is lasting. Left at 0, a bit is learnt to be kept over 200 steps so
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -48,6 +49,12 @@ class LSTM(Recurrent):
 
     def __init__(self, width: int, config: LSTMConfig | None = None) -> None:
         super().__init__(width, config or LSTMConfig())
+
+    @staticmethod
+    def step_kernel(*arrays: Any) -> None:
+        from memspan.memory.few_rows_kernel import lstm
+
+        lstm(*arrays)
 
     def run_packed(
         self, from_input: Tensor, weight: Tensor, before: list[Tensor], batch_sizes: list[int]

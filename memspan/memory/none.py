@@ -52,6 +52,11 @@ class NoMemory(Memory):
         features = self.norm(self.layers(x))
         return MemoryOutput(features, state, stats={"effective_memory": x.new_zeros(x.shape[:-1])})
 
+    def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        return MemoryOutput(
+            self.norm(self.layers(x)), state, stats={"effective_memory": x.new_zeros(x.shape[0])}
+        )
+
     @property
     def capacity(self) -> float:
         return 0.0

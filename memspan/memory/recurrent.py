@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
+from memspan.memory.few_rows import Weights, are_few
 from memspan.memory.packing import Packing
 
 
@@ -70,6 +71,11 @@ class Recurrent(Memory):
             batch_sizes: sequences still running at each step.
         """
 
+    @staticmethod
+    @abstractmethod
+    def step_kernel(*arrays: Any) -> None:
+        """A layer's step of few rows: input, weights and biases, vectors before, vectors after (written)."""
+
     def __init__(self, width: int, config: RecurrentConfig) -> None:
         super().__init__(width)
         units = config.units or width
@@ -79,6 +85,11 @@ class Recurrent(Memory):
         self.feed_forward = FeedForward(width, config.ff_factor)
         self.norm = nn.LayerNorm(width)
         self._initialise_gates(config.longest_dependency)
+        names = "weight_ih", "weight_hh", "bias_ih"
+        self._weights = [
+            Weights(self, *(f"{self.cells_name}.{name}_l{n}" for name in names))
+            for n in range(config.n_layers)
+        ]
 
     @property
     def cells(self) -> nn.RNNBase:
@@ -114,7 +125,14 @@ class Recurrent(Memory):
         return self._answer(h, {name: packing.last(vector) for name, vector in after.items()})
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
-        before = {name: torch.where(episode_start[:, None, None], 0.0, state[name]) for name in self.vectors}
+        before = {name: state[name] for name in self.vectors}
+        # A GPU would have to be waited for, and does not ask.
+        if x.device.type != "cpu" or episode_start.any():
+            start = episode_start[:, None, None]
+            before = {name: torch.where(start, 0.0, vector) for name, vector in before.items()}
+        if are_few(x) and (few := self._step_few_rows(self.input_norm(x), before)):
+            out, after = few
+            return self._answer(self.feed_forward(x + self.out(out)), after)
         out, after = self._run(self.input_norm(x), before, [len(x)])
         return self._answer(self.feed_forward(x + self.out(out)), after)
 
@@ -141,6 +159,17 @@ class Recurrent(Memory):
             torch.stack([each.detach() for each in of_layers], 1) for of_layers in zip(*after, strict=True)
         )
         return x, dict(zip(self.vectors, vectors, strict=True))
+
+    def _step_few_rows(self, x: Tensor, before: State) -> tuple[Tensor, State] | None:
+        """As `_run`, of one step; None where torch has to be called."""
+        after = {name: torch.empty_like(vector) for name, vector in before.items()}
+        for n, weights in enumerate(self._weights):
+            if (arrays := weights.arrays()) is None:
+                return None
+            vectors = (each[:, n].numpy() for each in (*before.values(), *after.values()))
+            self.step_kernel(x.contiguous().numpy(), *arrays, *vectors)
+            x = after[self.vectors[0]][:, n]
+        return x, after
 
     def _answer(self, h: Tensor, state: State) -> MemoryOutput:
         effective = h.new_full(h.shape[:-1], self.capacity)

@@ -82,7 +82,7 @@ def add_up(
 
 
 @njit(cache=True, error_model="numpy")
-def mask_by_span(age: Longs, span: Floats, ramp: int, bias: Floats) -> None:
+def mask_by_span(age: Longs, span: Floats, ramp: int, bias: Floats, count: Floats) -> None:
     """The log of what remains of each slot: log clip(1 + (span - age) / R, 0, 1), -inf where it is free.
 
     Args:
@@ -90,9 +90,11 @@ def mask_by_span(age: Longs, span: Floats, ramp: int, bias: Floats) -> None:
         span: (B, S) of each slot, or (1, 1) of all; of slots of age 0, which are read in full, any number.
         ramp: R.
         bias: (B, 1, S) written.
+        count: (B,) written: slots that can be read, but for the step's own.
     """
     one = span.size == 1
     for b in range(len(age)):
+        count[b] = 0
         for s in range(age.shape[1]):
             if age[b, s] == FREE:
                 bias[b, 0, s] = -np.inf
@@ -103,6 +105,7 @@ def mask_by_span(age: Longs, span: Floats, ramp: int, bias: Floats) -> None:
                 if left <= 0.0:
                     bias[b, 0, s] = -np.inf
                 else:  # a NaN stays, to be seen
+                    count[b] += 1
                     bias[b, 0, s] = 0.0 if left >= 1.0 else math.log(left)
 
 

@@ -25,7 +25,7 @@ from memspan.memory.span_attention import Fading, ReadableKeys, pack_rows
 from memspan.memory.step_attention import bias_by_span, has_kernels, on_cpu_without_graph, store_in_slots
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
-Remembering = tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]
+Remembering = tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Tensor]]
 GROWTH = 8
 """A full cache grows by an eighth of its slots, and by at least one."""
 
@@ -172,36 +172,41 @@ class SlotTransformer(Memory):
         return (packed, fading, keys) if keys.are_few else None
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
-        started = episode_start.nonzero().squeeze(-1)
+        started = episode_start.nonzero().squeeze(-1) if episode_start.any() else None
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
-        by_span = self.fades and on_cpu_without_graph(x)
+        remember = (
+            self._remember_by_span if self.fades and on_cpu_without_graph(x) else self._remember_by_mask
+        )
+        # Views cost more than what some layers compute.
+        reads_besides = type(self).read_besides is not SlotTransformer.read_besides
         h = x
         for n, layer in enumerate(self.layers):
             assert isinstance(layer, AttentionLayer)
             hidden, age = state[f"hidden.{n}"], state[f"age.{n}"]
-            if len(started):
+            if started is not None:
                 # Leftovers would pass on a NaN even at a weight of 0.
                 hidden.index_fill_(0, started, 0.0)
                 age.index_fill_(0, started, FREE)
             u = layer.normalise(h)
-            starts = episode_start[:, None]
-            with_more, more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
-            remember = self._remember_by_span if by_span else self._remember_by_mask
-            hidden, age, bias, made = remember(n, hidden, age, u)
-            h, content = with_more[:, 0], hidden[..., : self.width]
+            if reads_besides:
+                starts = episode_start[:, None]
+                more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
+                h = more[0][:, 0]
+                new_state |= more[1]
+            hidden, age, bias, count, made = remember(n, hidden, age, u)
+            content = hidden[..., : self.width] if self.n_notes else hidden
             h = layer.attend_step(h, u, content, age.clamp(min=0), self.longest_distance + 1, bias)
-            visible.append((bias.amax(1) > -NEVER).sum(-1) - 1)
+            visible.append(count)
             for name, value in made.items():
                 losses.setdefault(name, []).append(value)
             new_state[f"hidden.{n}"], new_state[f"age.{n}"] = hidden, age
-            new_state |= more
         return MemoryOutput(
             self.norm(h),
             new_state,
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
-            {"effective_memory": torch.stack(visible).to(x.dtype).mean(0) + self.constant_vectors},
+            {"effective_memory": torch.stack(visible).mean(0) + self.constant_vectors},
         )
 
     def _remember_by_span(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
@@ -214,7 +219,7 @@ class SlotTransformer(Memory):
             hidden, age = self._grow(hidden, age)
             span = F.pad(span, (0, age.shape[1] - span.shape[1]))
             store_in_slots(hidden, age, None, u, full)
-        return hidden, age, bias_by_span(age, span, fading.ramp), own.losses
+        return hidden, age, *bias_by_span(age, span, fading.ramp), own.losses
 
     def _remember_by_mask(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
         """Ages a layer's slots by a step, drops those that are over, and stores what is new.
@@ -226,8 +231,8 @@ class SlotTransformer(Memory):
             u: (B, D) what is new.
 
         Returns:
-            Slots, which may be more now, their ages, (B, 1 or H, S) what is added to their scores, and
-            losses, (B,) each.
+            Slots, which may be more now, their ages, (B, 1 or H, S) what is added to their scores, (B,) how
+            many can be read, the new one not counted, and losses, (B,) each.
         """
         age += age != FREE
         age[age >= self.lifetime(layer, hidden)] = FREE
@@ -242,7 +247,9 @@ class SlotTransformer(Memory):
         seen = self.readable(layer, hidden, distance.unsqueeze(1))
         hidden = hidden if seen.slots is None else seen.slots
         losses = {name: value.squeeze(1) for name, value in seen.losses.items()}
-        return hidden, age, seen.bias.squeeze(-2).view(len(u), -1, age.shape[1]), losses
+        bias = seen.bias.squeeze(-2).view(len(u), -1, age.shape[1])
+        count = ((bias.amax(1) > -NEVER).sum(-1) - 1).to(u.dtype)
+        return hidden, age, bias, count, losses
 
     def _with_notes(self, u: Tensor) -> Tensor:
         """(..., D) as new slots."""

@@ -71,13 +71,17 @@ def read_slots_densely(query: SlotQuery, slots: Tensor, codes: bool) -> tuple[Te
     return (weights @ slots).transpose(0, 1), weights @ code[place] if codes else weights[..., :0]
 
 
-def bias_by_span(age: Tensor, span: Tensor, ramp: int) -> Tensor:
-    """(B, 1, S) log of what is left of slots whose spans, (B, S), end in a ramp."""
+def bias_by_span(age: Tensor, span: Tensor, ramp: int) -> tuple[Tensor, Tensor]:
+    """The log of what is left of slots whose spans, (B, S), end in a ramp; how many can be read.
+
+    Returns:
+        (B, 1, S), -inf where nothing is left, and (B,) of the spans' kind, the step's own slot not counted.
+    """
     from memspan.memory.slot_kernel import mask_by_span
 
-    bias = span.new_empty(len(age), 1, age.shape[1])
-    mask_by_span(age.numpy(), span.contiguous().numpy(), ramp, bias.numpy())
-    return bias
+    bias, count = span.new_empty(len(age), 1, age.shape[1]), span.new_empty(len(age))
+    mask_by_span(age.numpy(), span.contiguous().numpy(), ramp, bias.numpy(), count.numpy())
+    return bias, count
 
 
 def store_in_slots(

@@ -306,6 +306,7 @@ def test_attention_that_is_shown_is_that_of_the_step(memory: Memory, monkeypatch
         with monkeypatch.context() as patched:
             patched.setattr(torch, "softmax", noted)
             # What computes by torch, whose softmax can be noted; kernels give the same (test_kernels.py).
+            patched.setattr(attention, "are_few", lambda x: False)
             patched.setattr(attention, "read_slots", attention.read_slots_densely)
             state = memory.step(now, state, start).state
         slots = [layer for layer in memory.remembered(state) if layer.age.numel()]

@@ -1,16 +1,30 @@
 """Kernels of a CPU against torch: what it computes for the same, values and gradients."""
 
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
-from memspan.memory import span_attention
+from memspan.memory import (
+    MEMORIES,
+    Memory,
+    State,
+    chunked_scan,
+    few_rows,
+    make_memory,
+    memory_class,
+    span_attention,
+)
+from memspan.memory.attention import FeedForward
 from memspan.memory.base import FREE
 from memspan.memory.block_attention import dense_attention
 from memspan.memory.fast_exp import exp, sigmoid, tanh
+from memspan.memory.few_rows import FEW, FewRows
 from memspan.memory.packed_lstm import _PackedLSTM, packed_lstm
 from memspan.memory.ramp import log_ramp_mask
 from memspan.memory.span_attention import Fading, ReadableKeys
@@ -184,4 +198,117 @@ def test_masks_of_slots(seed: int, ramp: int) -> None:
     age, span = torch.randint(-1, 9, (3, 5)), 8 * torch.rand(3, 5, dtype=torch.float64)
     wanted = log_ramp_mask(span, age.double(), ramp)
     wanted = torch.where(age == FREE, -torch.inf, torch.where(age == 0, 0.0, wanted))
-    torch.testing.assert_close(bias_by_span(age, span, ramp).squeeze(1), wanted)
+    bias, count = bias_by_span(age, span, ramp)
+    torch.testing.assert_close(bias.squeeze(1), wanted)
+    torch.testing.assert_close(count, ((wanted > -torch.inf) & (age > 0)).sum(1).double())
+
+
+def moved(module: nn.Module) -> nn.Module:
+    """With weights that are not those of the start, which hide mistakes behind zeros."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return module
+
+
+def steps(memory: Memory, x: Tensor, episode_starts: Tensor) -> tuple[Tensor, State]:
+    state = memory.initial_state(x.shape[1])
+    state = {name: value.to(x.dtype) if value.is_floating_point() else value for name, value in state.items()}
+    features = []
+    with torch.no_grad():
+        for one, start in zip(x, episode_starts, strict=True):
+            out = memory.step(one, state, start)
+            state = out.state
+            features.append(out.features)
+    return torch.stack(features), state
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", MEMORIES)
+def test_steps_of_few_rows(name: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every memory: kernels for few rows, and torch for many, give the same."""
+    torch.manual_seed(0)
+    sizes = {"position_values": True} if "position_values" in fields_of(name) else {}
+    memory = moved(
+        make_memory(name, 12, {**sizes, **({"n_heads": 3} if "n_heads" in fields_of(name) else {})})
+    )
+    memory = memory.to(dtype).eval()
+    x = torch.randn(40, 2, 12, dtype=dtype)
+    episode_starts = torch.zeros(40, 2, dtype=torch.bool)
+    episode_starts[0] = True
+    episode_starts[25, 1] = True
+    few, after = steps(memory, x, episode_starts)
+    monkeypatch.setattr(few_rows, "FEW", 0)
+    monkeypatch.setattr(chunked_scan, "FEW", 0)
+    many, wanted = steps(memory, x, episode_starts)
+    torch.testing.assert_close(few, many, rtol=1e-4, atol=1e-5)
+    for key, value in wanted.items():
+        torch.testing.assert_close(after[key], value, rtol=1e-4, atol=1e-5)
+    if name != "none" and dtype == torch.float32:
+        assert not torch.equal(few, many)  # the kernels were there
+
+
+def fields_of(name: str) -> set[str]:
+    return {field.name for field in dataclasses.fields(memory_class(name).Config)}
+
+
+def test_weights_are_those_of_now() -> None:
+    """Written by an optimizer, loaded, moved, replaced; a copy has its own."""
+    layer = FeedForward(4, 2)
+    x = torch.randn(1, 4)
+
+    def same(one: FeedForward = layer) -> None:
+        with torch.no_grad():
+            wanted = one.residual(x, one.down(torch.relu(one.up(one.norm(x)))))
+            torch.testing.assert_close(one(x), wanted)
+
+    same()
+    copied = copy.deepcopy(layer)
+    optimizer = torch.optim.Adam(layer.parameters(), lr=0.1, fused=True)
+    layer(torch.randn(3, 4)).sum().backward()
+    optimizer.step()
+    same()
+    moved(copied)
+    same(copied)
+    same()
+    layer.load_state_dict(copied.state_dict())
+    same()
+    layer.up.weight.data = torch.randn(8, 4)
+    same()
+    layer.up.weight = nn.Parameter(torch.randn(8, 4))
+    same()
+    x = x.double()
+    layer.double()
+    same()
+    layer.down = nn.Linear(8, 4).double()
+    same()
+
+
+def test_who_listens_to_a_layer_hears_it() -> None:
+    layer = FeedForward(4, 2)
+    heard: list[Tensor] = []
+    with torch.no_grad():
+        layer(torch.randn(1, 4))
+        layer.up.register_forward_hook(lambda module, given, out: heard.append(out))
+        layer(torch.randn(1, 4))
+    assert len(heard) == 1
+
+
+def test_linear_layers_of_few_rows() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(5, 7), nn.Tanh(), nn.Linear(7, 3), nn.ReLU())
+    owner = nn.ModuleDict({"net": net, "last": nn.Linear(3, 2), "other": nn.GELU()})
+    few = FewRows(owner, "net", "last")
+    for n_rows in 1, FEW:
+        x = torch.randn(n_rows, 5)
+        with torch.no_grad():
+            got = few(x)
+            assert got is not None
+            torch.testing.assert_close(got, owner["last"](net(x)), rtol=1e-5, atol=1e-6)
+    with torch.no_grad():
+        assert few(torch.randn(FEW + 1, 5)) is None
+        assert FewRows(owner, "net", "other")(x) is None
+    assert few(x) is None  # a gradient is asked for
+    owner["last"] = nn.Linear(3, 2)
+    with torch.no_grad():
+        assert few(x) is None
