@@ -109,7 +109,8 @@ def main(args: Sequence[str] | None = None) -> int:
         console.print("Nothing was learnt: there are no results.")
         return DIVERGED
     console.print(probe_table(found))
-    console.print(legend(found) + "\n", soft_wrap=True, markup=False)
+    if signs := legend(found):
+        console.print(signs + "\n", soft_wrap=True, markup=False)
     console.print(f"Results: {folder / FILE_NAME}", soft_wrap=True, markup=False)
     for file in save_figure(draw_probe(found), folder / probe.name):
         console.print(f"Figure:  {file}", soft_wrap=True, markup=False)

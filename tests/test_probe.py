@@ -8,6 +8,7 @@ from memspan import cli
 from memspan.memory import MEMORIES
 from memspan.probes import PROBES, ProbeResults, Result, Training
 from memspan.show.probe_figure import draw_probe
+from memspan.show.probe_table import legend
 
 torch.set_num_threads(1)
 
@@ -226,3 +227,15 @@ def test_what_all_of_a_memory_share_is_said_once():
     (caption,) = (text.get_text() for text in figure.texts)
     assert caption.startswith("Every lstm with depth=2.\nBands")
     assert "Every" not in draw_probe(found_at(("lstm", "units=4"), ("gru", "units=4"))).texts[0].get_text()
+
+
+@pytest.mark.parametrize("measure", ["accuracy", "error"])
+def test_signs_are_explained_where_they_are(measure):
+    found = dataclasses.replace(found_at(("lstm", "")), measure=measure)
+    clear, unclear = ([1.0] * 256, [0.0] * 256) if measure == "accuracy" else ([0.0] * 256, [1.0] * 256)
+    begins = "" if measure == "accuracy" else "0 is best"
+    for scores, explained in ((clear, False), (unclear, True)):
+        results = [dataclasses.replace(one, scores=scores) for one in found.results]
+        told = legend(dataclasses.replace(found, results=results))
+        assert told.startswith(begins)
+        assert ("~: the 95 % interval" in told) == explained

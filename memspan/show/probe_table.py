@@ -74,11 +74,12 @@ def probe_table(found: ProbeResults) -> Table:
 
 
 def legend(found: ProbeResults) -> str:
-    """What the table's signs mean."""
-    kind = "" if found.measure == "accuracy" else "0 is best; "
-    return (
-        f"{kind}{AT_CHANCE}: the 95 % interval of {found.training['test_sequences']} sequences reaches chance"
-    )
+    """What the table's signs mean, those that are in it."""
+    kinds = [] if found.measure == "accuracy" else ["0 is best"]
+    if any(at_chance(found, result) for result in found.results):
+        sequences = found.training["test_sequences"]
+        kinds.append(f"{AT_CHANCE}: the 95 % interval of {sequences} sequences reaches chance")
+    return "; ".join(kinds)
 
 
 def _cell(found: ProbeResults, result: Result) -> Text:
