@@ -30,7 +30,7 @@ class PortalVectorEnv(ImageEngine):
 
     Args:
         num_envs: number of portals.
-        num_rooms: rooms, the first and the last included; at least 2, and at most 51 with `room_labels`.
+        num_rooms: rooms, the first and the last included; 2 to 10,000, and at most 51 with `room_labels`.
         room_size: cells inside a room, along one side; odd, at least 3.
         view_size: cells that the agent sees, along each side: 3, 5 or 7.
         room_labels: show which room it is by the pattern of its floor.

@@ -42,6 +42,8 @@ LABELS = (
     ),
 )
 """By room."""
+MOST_ROOMS = 10_000
+"""An environment holds three numbers for every room: of more, a batch would ask for gigabytes."""
 
 
 def check_parameters(
@@ -57,8 +59,8 @@ def check_parameters(
     Raises:
         ValueError: a parameter is outside its limits.
     """
-    if not is_integer(num_rooms) or num_rooms < 2:
-        raise ValueError(f"num_rooms must be an integer >= 2, got {num_rooms!r}")
+    if not is_integer(num_rooms) or not 2 <= num_rooms <= MOST_ROOMS:
+        raise ValueError(f"num_rooms must be an integer from 2 to {MOST_ROOMS:,}, got {num_rooms!r}")
     check_bool("room_labels", room_labels)
     if room_labels and num_rooms > len(LABELS):
         raise ValueError(f"num_rooms must be at most {len(LABELS)} with room_labels, got {num_rooms!r}")

@@ -172,8 +172,9 @@ def test_minigrids_wrappers_work_on_it() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"num_rooms": 1}, "num_rooms must be an integer >= 2, got 1"),
-        ({"num_rooms": 2.0}, "num_rooms must be an integer >= 2, got 2.0"),
+        ({"num_rooms": 1}, "num_rooms must be an integer from 2 to 10,000, got 1"),
+        ({"num_rooms": 2.0}, "num_rooms must be an integer from 2 to 10,000, got 2.0"),
+        ({"num_rooms": 10_001}, "num_rooms must be an integer from 2 to 10,000, got 10001"),
         (
             {"num_rooms": 52, "room_labels": True},
             "num_rooms must be at most 51 with room_labels, got 52",
