@@ -10,7 +10,7 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from stable_baselines3.common.type_aliases import PyTorchObs, Schedule
 from stable_baselines3.common.utils import FloatSchedule, get_device
 from torch import Tensor, nn
@@ -133,8 +133,10 @@ class MemoryPolicy(ActorCriticPolicy):
         for part in (self.features_extractor, self.embed, self.memory, self.mlp_extractor):
             use_precision(part, self.precision)
         self._few_embedded = FewRows(self, "embed")
-        self._few_logits = FewRows(self, "mlp_extractor.policy_net", "action_net")
-        self._few_values = FewRows(self, "mlp_extractor.value_net", "value_net")
+        # Of others it is not known what they do with their networks.
+        plain = type(self.mlp_extractor) is MlpExtractor
+        self._few_logits = FewRows(self, *("mlp_extractor.policy_net", "action_net") if plain else ())
+        self._few_values = FewRows(self, *("mlp_extractor.value_net", "value_net") if plain else ())
         self.auxiliary = AuxiliaryTasks(
             self.auxiliary_tasks, self.width, self.observation_space, self.action_space
         )
@@ -213,7 +215,7 @@ class MemoryPolicy(ActorCriticPolicy):
                 same random numbers, and each row gets those of its place among all.
         """
         memory = self.memory.step(self.embed_observations(observations), state, episode_start)
-        if action_masks is None and isinstance(self.action_dist, CategoricalDistribution):
+        if action_masks is None and self._chooses_as_here():
             logits, values = self._logits_and_values(memory.features)
             actions, log_probs = choose(logits, deterministic, others)
             return Acted(actions, values, log_probs, memory)
@@ -230,6 +232,11 @@ class MemoryPolicy(ActorCriticPolicy):
             own = slice(others[0], len(actions) - others[1])
             actions, log_probs = actions[own], log_probs[own]
         return Acted(actions, self.value_net(latent_vf).squeeze(-1), log_probs, memory)
+
+    def _chooses_as_here(self) -> bool:
+        """Whether logits are all that a choice depends on; a subclass may have a distribution of its own."""
+        own = type(self)._get_action_dist_from_latent is not MemoryPolicy._get_action_dist_from_latent
+        return not own and isinstance(self.action_dist, CategoricalDistribution)
 
     def _logits_and_values(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(B, choices) and (B,) of features (B, D)."""

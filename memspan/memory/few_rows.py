@@ -1,4 +1,7 @@
-"""Steps of few rows: where a layer's work is left to one kernel, and its weights as arrays for that."""
+"""Steps of few rows, as when an agent acts in one environment: one kernel does a layer's work.
+
+A layer asks whether rows are few and its weights are to be had as arrays, and calls torch otherwise.
+"""
 
 from __future__ import annotations
 
@@ -81,12 +84,13 @@ class FewRows:
 
     Args:
         owner: module that has them.
-        names: of linear layers, rectifiers and tanh, or sequences of them; with others there is no kernel.
+        names: of linear layers, rectifiers and tanh, or sequences of them; with others, or none, there is no
+            kernel.
     """
 
     def __init__(self, owner: nn.Module, *names: str) -> None:
         self._layers: list[tuple[Weights, int]] = []
-        self._known = True
+        self._known = bool(names)
         for name in names:
             module = owner.get_submodule(name)
             inner = (

@@ -17,6 +17,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.torch_layers import MlpExtractor
 from stable_baselines3.common.vec_env import (
     DummyVecEnv,
     VecFrameStack,
@@ -24,6 +25,7 @@ from stable_baselines3.common.vec_env import (
     VecNormalize,
     VecTransposeImage,
 )
+from torch import nn
 from toys import ACTIONS, MEMORIES, OBSERVATIONS, Toy, corridors
 
 import memspan.envs  # noqa: F401  (registers ids)
@@ -404,3 +406,39 @@ def test_nan_has_no_action(deterministic: bool) -> None:
     model = MemoryPPO("MlpPolicy", "CartPole-v1", "lstm", n_steps=8, device="cpu")
     with pytest.raises((ValueError, RuntimeError), match="nan"):
         model.predict(np.full(4, np.nan, dtype=np.float32), deterministic=deterministic)
+
+
+class Eager(MemoryPolicy):
+    """Takes its last action nearly always, by a distribution of its own."""
+
+    def _get_action_dist_from_latent(self, latent_pi, action_masks=None):
+        distribution = super()._get_action_dist_from_latent(latent_pi, action_masks)
+        eager = 0 * distribution.distribution.logits
+        eager[..., -1] = 50.0
+        return distribution.proba_distribution(eager)
+
+
+class Doubling(MlpExtractor):
+    """A network of the user's, with the names of SB3's."""
+
+    def forward_actor(self, features):
+        return 2 * super().forward_actor(features)
+
+
+class OwnNetwork(MemoryPolicy):
+    def _build_mlp_extractor(self) -> None:
+        self.mlp_extractor = Doubling(self.features_dim, [8], nn.Tanh)
+
+
+@pytest.mark.parametrize("n_rows", [1, 16])
+def test_what_a_subclass_of_the_policy_changes_holds_in_acting(n_rows: int) -> None:
+    model = MemoryPPO(Eager, "CartPole-v1", memory="none", n_steps=8, device="cpu")
+    actions, _ = model.predict(np.zeros((n_rows, 4), np.float32))
+    assert (actions == 1).all()
+    policy = MemoryPPO(OwnNetwork, "CartPole-v1", memory="none", n_steps=8, device="cpu").policy
+    observations = torch.randn(n_rows, 4)
+    start, state = torch.zeros(n_rows, dtype=torch.bool), policy.memory.initial_state(n_rows)
+    with torch.no_grad():
+        acted = policy.act(observations, state, start)
+        evaluated = policy.evaluate_block(observations[None], acted.actions[None], state, start[None])
+    torch.testing.assert_close(acted.log_probs, evaluated.log_probs[0])
