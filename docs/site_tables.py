@@ -63,8 +63,8 @@ def cost_table(memory: str) -> str:
         if point["memory"] == memory:
             cells = [
                 f"{point['past']:,}" + (f", {point['label']}" if point["label"] else ""),
-                f"{1e6 * point['act_seconds']:,.0f} us",
-                f"{1e6 * point['train_seconds']:,.0f} us",
+                f"{1e6 * point['act_seconds']:,.0f}&nbsp;us",
+                f"{1e6 * point['train_seconds']:,.0f}&nbsp;us",
                 f"{point['state_bytes']:,}",
                 f"{point['effective_memory']:,.1f}",
             ]

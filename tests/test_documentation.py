@@ -4,6 +4,7 @@ import ast
 import contextlib
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -177,6 +178,16 @@ def test_shell(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 pytest.fail(f"{page.name}: what is {words}?")
 
 
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_list_begins_after_an_empty_line(page: Path) -> None:
+    """Else it is a list on GitHub, and hyphens in a paragraph in the site."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    lines = ["", *text.splitlines()]
+    for before, line in itertools.pairwise(lines):
+        if re.match(r"(- |1\. )", line):
+            assert not before or re.match(r"- |\s|#", before), line
+
+
 EVERYWHERE = [
     *PAGES,
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile", "examples/README.md")),
@@ -318,6 +329,15 @@ def test_pictures_of_masks_come_from_the_memories() -> None:
     assert expiring[-1, list(figures["MARKED"])].tolist() == [1, 1]
     assert expiring.sum() < 0.5 * (distance >= 1).sum()
     assert (figures["is_left"]("lstm")[-1, :-1] > 0).all()
+
+
+def test_beginnings_of_flags_are_marked() -> None:
+    mark = runpy.run_path(str(ROOT / "docs" / "site_flags.py"))["on_page_content"]
+    assert mark(html="<code>train --n-envs 4</code>") == (
+        '<code>train <span class="flag">--n</span>-envs 4</code>'
+    )
+    for left in ("<p>a --flag</p>", "<code>a--b</code>", "<pre><code><span>--flag</span></code></pre>"):
+        assert mark(html=left) == left
 
 
 class Links(HTMLParser):
