@@ -125,6 +125,7 @@ def test_one_setting_of_an_environment(data: st.DataObject, env: str, value: Any
         return
     vec = make_env(config, n_envs=2, seed=0)
     vec.reset()
+    vec.action_space.seed(0)
     for _ in range(5):
         observations, rewards, _, _ = vec.step(np.array([vec.action_space.sample() for _ in range(2)]))
         assert np.isfinite(rewards).all()

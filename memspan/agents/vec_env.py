@@ -104,6 +104,10 @@ class VecEnvAdapter(VecEnv):
         self._reset_options()
         return observations
 
+    def step(self, actions: np.ndarray) -> VecEnvStepReturn:
+        self._actions = actions
+        return self.step_wait()
+
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = actions
 
@@ -112,7 +116,7 @@ class VecEnvAdapter(VecEnv):
         # Summed up as they are told, as SB3's Monitor does.
         self._returns += rewards
         self._steps += 1
-        rewards = np.asarray(rewards).astype(np.float32)
+        rewards = np.array(rewards, np.float32)
         if self._infos_last:
             return self._finish_later(observations, rewards, truncated, vector_infos)
         dones = terminated | truncated

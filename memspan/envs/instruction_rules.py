@@ -16,6 +16,9 @@ from memspan.envs import instruction_grammar as grammar
 from memspan.envs.instruction_grammar import CHARACTERS, OBJECTS, VERBS, VOCABULARY
 from memspan.envs.vector_arguments import is_integer
 
+LARGEST_WEIGHT = 1_000_000
+"""Of shares and rewards: single precision, in which trainers get rewards, holds no 1e300."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionParameters:
@@ -72,8 +75,8 @@ class InstructionParameters:
         for name in ("share_others", "share_acting", "share_scenery", "share_jobs", "job_reward"):
             value = getattr(self, name)
             number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-            if not number or not 0 <= value < math.inf:
-                raise ValueError(f"{name} must be a number >= 0, got {value!r}")
+            if not number or not 0 <= value <= LARGEST_WEIGHT:
+                raise ValueError(f"{name} must be a number from 0 to {LARGEST_WEIGHT:,}, got {value!r}")
         if not any(self.shares):
             raise ValueError("share_others, share_acting, share_scenery and share_jobs must not all be 0")
 
