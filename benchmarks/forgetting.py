@@ -363,11 +363,23 @@ def far(reach: int, past: int, n_envs: int) -> dict[str, Any]:
     state = model._memory_state
     assert state is not None
     return {
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes": peak_bytes(),
         "state_bytes": bytes_held(state) * n_envs,
         "kept": slots_kept(model),
         **turn,
     }
+
+
+def peak_bytes() -> int:
+    """What was resident of this process at most.
+
+    Linux hands `ru_maxrss` on from the process that started this one; `VmHWM` begins anew.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:  # not Linux
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return 1024 * int(status.split("VmHWM:")[1].split()[0])
 
 
 def tables(size: Size, tell: Callable[[str], None]) -> list[Table]:

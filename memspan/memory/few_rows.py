@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from memspan.memory.step_attention import on_cpu_without_graph
 
 ACTIVATIONS = {nn.ReLU: 1, nn.Tanh: 2}
-FEW = 4
-"""Rows up to which a kernel's loops are faster than matrix products of torch."""
+FEW = 32
+"""Rows up to which a kernel's loops are faster than calls of torch, with most memories."""
 
 Arrays = tuple[npt.NDArray[np.floating[Any]], ...]
 
