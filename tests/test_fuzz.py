@@ -123,6 +123,21 @@ def test_one_setting_of_an_environment(data: st.DataObject, env: str, value: Any
     config = dataclasses.replace(BASE, env=env, env_kwargs={name: value})
     if is_refused(config):
         return
+    run_few_steps(config)
+
+
+@pytest.mark.parametrize("env", TASKS)
+@pytest.mark.parametrize("value", [10**4, 10**6, 35_000_000, 2**31, 2**62])
+def test_large_settings_of_an_environment(env: str, value: int) -> None:
+    """Such numbers are never drawn by chance, and make what fits into no machine."""
+    for name in environment_settings(environment_spec(env)):
+        config = dataclasses.replace(BASE, env=env, env_kwargs={name: value})
+        if not is_refused(config):
+            run_few_steps(config)
+
+
+def run_few_steps(config: RunConfig) -> None:
+    """Of two environments; what they give is finite, and in its space."""
     vec = make_env(config, n_envs=2, seed=0)
     vec.reset()
     vec.action_space.seed(0)

@@ -19,6 +19,9 @@ from memspan.envs.vector_arguments import is_integer
 LARGEST_WEIGHT = 1_000_000
 """Of shares and rewards: single precision, in which trainers get rewards, holds no 1e300."""
 
+MOST_INSTRUCTIONS = 10_000
+"""What is to come is drawn at an episode's start: millions in every environment would fill gigabytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InstructionParameters:
@@ -57,7 +60,7 @@ class InstructionParameters:
 
     def __post_init__(self) -> None:
         limits = {
-            "num_instructions": (1, math.inf),
+            "num_instructions": (1, MOST_INSTRUCTIONS),
             "num_verbs": (1, len(VERBS)),
             "num_objects": (2, len(OBJECTS)),
             "num_characters": (2, len(CHARACTERS)),

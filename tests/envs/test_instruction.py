@@ -367,8 +367,8 @@ def test_engine_has_the_same_parameters() -> None:
 
 
 WRONG_PARAMETERS: list[tuple[dict[str, Any], str]] = [
-    ({"num_instructions": 0}, r"^num_instructions must be an integer >= 1, got 0$"),
-    ({"num_instructions": 2.0}, r"^num_instructions must be an integer >= 1, got 2.0$"),
+    ({"num_instructions": 0}, r"^num_instructions must be an integer from 1 to 10000, got 0$"),
+    ({"num_instructions": 2.0}, r"^num_instructions must be an integer from 1 to 10000, got 2.0$"),
     ({"num_verbs": 0}, r"^num_verbs must be an integer from 1 to 12, got 0$"),
     ({"num_verbs": 13}, r"^num_verbs must be an integer from 1 to 12, got 13$"),
     ({"num_objects": 1}, r"^num_objects must be an integer from 2 to 12, got 1$"),

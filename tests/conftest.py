@@ -1,0 +1,7 @@
+"""What all tests need of the process that they run in."""
+
+import signal
+
+# What a shell without job control starts in the background ignores Ctrl-C, and hands that on to its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
