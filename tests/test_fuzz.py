@@ -47,7 +47,7 @@ BASE = RunConfig(
     env_kwargs={"max_length": 5},
 )
 ABSURD: list[Any] = [
-    *(None, True, False, -1, 0, 1, 2, 3, 7, 63, 2**31, 2**63, 10**30, -(10**30)),
+    *(None, True, False, -1, 0, 1, 2, 3, 7, 63, 2**31, 2**63, 10**30, -(10**30), 10**400),
     *(-0.5, 0.5, 1.0, 1e-300, 1e300, float("nan"), float("inf"), float("-inf")),
     *("", "x", "..", "a/b", "\0", "é", "x" * 5000, "os:system", "nowhere:X", "cpu", "lstm", "none", "skip"),
     *([], {}, (), {"a": 1}, {1: 2}, [1], b"x", Path("x")),
@@ -96,6 +96,7 @@ def learns(config: RunConfig) -> None:
 @example("stats_window_size", 10**30)
 @example("threads", 10**9)
 @example("learning_rate", 1e300)
+@example("learning_rate", 10**400)
 @example("first_preference", 10**30)
 @example("memory_loss_coef", 3.4028235677973366e38)
 @example("final_ent_coef", 10**30)
@@ -124,6 +125,12 @@ def test_one_setting_of_an_environment(data: st.DataObject, env: str, value: Any
     if is_refused(config):
         return
     run_few_steps(config)
+
+
+@pytest.mark.parametrize("memory", sorted(MEMORIES))
+def test_an_integer_that_no_float_holds_is_refused(memory: str) -> None:
+    for name in (one.name for one in dataclasses.fields(MEMORIES_CONFIG[memory])):
+        assert is_refused(dataclasses.replace(BASE, memory=memory, memory_kwargs={name: 10**400})), name
 
 
 @pytest.mark.parametrize("env", TASKS)

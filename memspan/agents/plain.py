@@ -194,7 +194,10 @@ def _number(value: Any) -> float:
     number = decode(value)
     if not isinstance(number, int | float):
         raise ValueError(f"{_short(value)}: must be a number")
-    return float(number)
+    try:
+        return float(number)
+    except OverflowError:
+        raise ValueError(f"{_short(value)}: too large a number") from None
 
 
 def _short(value: Any) -> str:

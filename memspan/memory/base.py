@@ -10,7 +10,7 @@ Dimension letters of this package:
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
@@ -112,7 +112,8 @@ def _is_of(value: Any, kind: Any) -> bool:
     if isinstance(value, bool):
         return bool in _parts(kind)
     fits = any(isinstance(value, _KINDS[part][0]) for part in _parts(kind))
-    return fits and not (isinstance(value, float) and not math.isfinite(value))
+    # An integer may have more digits than a float.
+    return fits and not (isinstance(value, int | float) and not abs(value) <= sys.float_info.max)
 
 
 def _in_words(kind: Any) -> str:
