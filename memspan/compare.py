@@ -32,6 +32,8 @@ from memspan.show.board import start_tensorboard, wait_for_runs
 COLUMNS = 100
 MARK = ".memspan-comparison"
 """A file by which a comparison's folder is known, so that nothing else is ever deleted."""
+LONGEST_NAME = 200
+"""Bytes of a folder's name; file systems allow 255, and some of it is needed for what is appended."""
 EVERY = 5.0
 """Seconds between looks at what trainings have written."""
 LARGEST_PORT = 65535
@@ -168,6 +170,8 @@ def read_run(folder: Path) -> Entry:
     for name in (where, Path(task, config.memory)):
         if ".." in name.parts:
             raise ValueError(f"{folder / CONFIG}: leads to {name}: must not leave its folder")
+        if any(len(os.fsencode(part)) > LONGEST_NAME for part in name.parts):
+            raise ValueError(f"{folder / CONFIG}: leads to a name of more than {LONGEST_NAME} bytes")
     curves = Curves(folder)
     curves.read()
     run = Evaluation.load(folder) if (folder / FILE_NAME).is_file() else None

@@ -268,19 +268,22 @@ def test_damaged_and_foreign_runs_are_named_and_left_out(tmp_path, runs, capsys)
     foreign.write_text("model: resnet")
     escaping = make_run(tmp_path / "other", name="x")
     (escaping / "config.yaml").write_text(yaml.safe_dump({"name": "../../../x"}))
+    longest = make_run(tmp_path / "other", name="longest")
+    (longest / "config.yaml").write_text(yaml.safe_dump({"env_kwargs": {"max_length": 10**400}}))
     empty = make_run(tmp_path / "other", name="empty", evaluated=False, curve=())
     logdir = tmp_path / "comparison"
     args = [str(runs), str(tmp_path / "other"), str(tmp_path / "nothing")]
     assert cli.main(["compare", *args, "--logdir", str(logdir), "--write-only"]) == 1
     captured = capsys.readouterr()
     lines = captured.err.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 8
     for why in (
         "lstm/0/evaluation.json: not of this version",
         "success_rate='good': must be of type float",
         "seed='none': must be an integer",
         "model='resnet': no such setting",
         "name='../../../x': must be None or a name that a folder can have",
+        f"{longest / 'config.yaml'}: leads to a name of more than 200 bytes",
         f"{empty}: has neither TensorBoard events nor evaluation.json yet",
         "nothing is not a run folder",
     ):

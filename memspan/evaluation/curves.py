@@ -75,7 +75,7 @@ def _events(path: Path, loader: EventFileLoader) -> Iterator[Any]:
         yield from loader.Load()
     except (tf.errors.NotFoundError, OSError):
         return
-    except (DecodeError, MemoryError, ValueError) as error:
+    except (DecodeError, MemoryError, OverflowError, ValueError) as error:
         # A length or content that was never written, under a checksum that is right.
         raise ValueError(f"{path}: damaged ({type(error).__name__})") from None
 
@@ -86,5 +86,5 @@ def _number(path: Path, value: Any) -> float:
         if value.tensor.tensor_shape.dim:
             raise ValueError("no scalar")
         return float(make_ndarray(value.tensor))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, LookupError, OverflowError) as error:
         raise ValueError(f"{path}: damaged: {value.tag}: {' '.join(str(error).split())}") from None

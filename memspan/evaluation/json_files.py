@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import reprlib
+import sys
 import types
 import typing
 from collections.abc import Iterator
@@ -41,7 +42,8 @@ def read_json(path: Path, command: str) -> Iterator[dict[str, Any]]:
         command: what makes such files.
     """
     try:
-        yield json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        yield json.loads(text, parse_constant=_no_number, parse_int=_integer)
     except FileNotFoundError:
         raise ValueError(f"{path.parent}: has no {path.name}; make it with `memspan {command}`") from None
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -53,6 +55,13 @@ def read_json(path: Path, command: str) -> Iterator[dict[str, Any]]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name}: no number of JSON")
+
+
+def _integer(digits: str) -> int:
+    number = int(digits)
+    if abs(number) > sys.float_info.max:  # what reads settings takes every number for a float
+        raise ValueError(f"{reprlib.repr(digits)}: too large a number")
+    return number
 
 
 def checked(result: Result) -> Result:

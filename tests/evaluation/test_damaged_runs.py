@@ -119,6 +119,7 @@ def nested(levels: int) -> Any:
         ),
         ({"env_kwargs": [1]}, "env_kwargs="),
         ({"settings": nested(500)}, "settings="),
+        ({"settings": {"a": 10**400}}, "too large a number"),
         ({"settings": {"a": [nested(7)]}}, "settings="),
     ],
 )
@@ -174,13 +175,18 @@ def events(tmp_path: Path) -> Path:
     [
         record(b"\xff\xff\xff\xffnothing"),
         record(b"x", 2**62),
+        record(b"x", 2**63),
         row(3, of_shape(2**34)),
         row(3, of_shape(2)),
         row(3, TensorProto(dtype=77)),
+        row(3, TensorProto(dtype=20)),
         row(3, TensorProto(dtype=FLOAT)),
         row(3),
     ],
-    ids=["no event", "length", "large", "several", "unknown type", "empty", "no value"],
+    ids=[
+        *("no event", "length", "length beyond int64", "large", "several"),
+        *("unknown type", "type without numbers", "empty", "no value"),
+    ],
 )
 def test_rows_that_no_training_writes(more: bytes, events: Path) -> None:
     events.write_bytes(BEFORE + more)
