@@ -101,6 +101,8 @@ def learns(config: RunConfig) -> None:
 @example("memory_loss_coef", 3.4028235677973366e38)
 @example("final_ent_coef", 10**30)
 @example("device", "cuda:99")
+@example("device", "meta")
+@example("device", "hpu")
 @example("memory_kwargs", {"n_layers": 10**9})
 @example("memory_kwargs", {"units": 10**9})
 @example("env_kwargs", {"max_length": 10**12})

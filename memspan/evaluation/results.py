@@ -96,6 +96,9 @@ class Evaluation:
             for bucket in (*found.success_by_length, *found.success_by_difficulty):
                 if not 1 <= bucket.low <= bucket.high:
                     raise ValueError(f"low={bucket.low}, high={bucket.high}: must be from 1 on, and rise")
+                if bucket.episodes < 1 or not 0 <= bucket.success_rate <= 1:
+                    rate = f"episodes={bucket.episodes}, success_rate={bucket.success_rate}"
+                    raise ValueError(f"{rate}: must be at least 1, and from 0 to 1")
             return found
 
 

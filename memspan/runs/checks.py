@@ -62,8 +62,8 @@ def _check_device(device: str) -> None:
     if device == "auto":
         return
     try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
+        torch.zeros(1, device=device).item()  # "meta" has shapes, and no numbers
+    except (RuntimeError, AssertionError, ImportError):
         raise ValueError(
             f"device={device!r}: not available here; must be auto or one that torch has"
         ) from None

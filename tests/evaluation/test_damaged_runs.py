@@ -103,6 +103,10 @@ def nested(levels: int) -> Any:
     return value
 
 
+def bucket(**change: Any) -> dict[str, Any]:
+    return {"low": 1, "high": 6, "episodes": 4, "success_rate": 1, "ci": [0.5, 1]} | change
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -117,6 +121,9 @@ def nested(levels: int) -> Any:
             {"success_by_length": [{"low": 1, "high": "x", "episodes": 1, "success_rate": 1, "ci": [0, 1]}]},
             "high='x'",
         ),
+        ({"success_by_length": [bucket(episodes=0)]}, "episodes=0, success_rate=1: must be at least 1"),
+        ({"success_by_length": [bucket(success_rate=1.5)]}, "episodes=4, success_rate=1.5: must be"),
+        ({"success_by_length": [bucket(low=7)]}, "low=7, high=6"),
         ({"env_kwargs": [1]}, "env_kwargs="),
         ({"settings": nested(500)}, "settings="),
         ({"settings": {"a": 10**400}}, "too large a number"),
