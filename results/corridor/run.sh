@@ -38,6 +38,11 @@ beyond compressive/0 1000 256
 beyond compressive/0 1000 256 --memory.compressed-size 242
 beyond summary-tree/0 1000 256
 beyond gated-transformer-xl/0 1000 256 --memory.memory-size 1000
+beyond summary-tree/0 10000 256
+beyond refresh-span/0 10000 128 --memory.max-span 12800
+beyond compressive/0 10000 128 --memory.compressed-size 2492
+beyond gated-transformer-xl/0 10000 8 --memory.memory-size 10000 --n-envs 8
+beyond adaptive-span/0 10000 8 --memory.max-span 12800 --n-envs 8
 beyond transformer-xl/0 1000 256
 beyond transformer-xl/0 1000 256 --memory.memory-size 1000
 beyond transformer-xl/0 10000 8 --memory.memory-size 10000 --n-envs 8
