@@ -101,7 +101,8 @@ def cost(runs: Sequence[ReportRun]) -> go.Figure:
             level,
             line={"dash": "dash", "width": 1, "color": "#888"},
             annotation_text="best without memory",
-            annotation_position="bottom left",
+            annotation_position="bottom right",
+            annotation_yshift=-6,  # clear of the markers on the line
         )
     if every[0].success_rate is not None:
         figure.update_yaxes(range=[-0.03, 1.06])
