@@ -35,7 +35,7 @@ class Weights:
 
     Args:
         owner: the module.
-        names: of parameters and buffers, like "up.weight".
+        names: of parameters and buffers, like "up.weight", and of modules without any that must not change.
     """
 
     def __init__(self, owner: nn.Module, *names: str) -> None:
@@ -48,6 +48,10 @@ class Weights:
                 inner = module.get_submodule(part)
                 self._modules[id(module), part] = module._modules, part, inner, inner.__class__
                 module = inner
+            if last in module._modules:
+                inner = module.get_submodule(last)
+                self._modules[id(module), last] = module._modules, last, inner, inner.__class__
+                continue
             self._found.append((module._parameters if last in module._parameters else module._buffers, last))
         self._known: list[tuple[dict[str, Any], str, Tensor, int]] = []
         self._arrays: Arrays = ()
