@@ -21,14 +21,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.few_rows import Weights
 from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
-from memspan.memory.slots import SlotTransformer
+from memspan.memory.slots import Remembering, SlotTransformer
+from memspan.memory.step_attention import on_cpu_without_graph, store_in_slots
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class AdaptiveSpan(SlotTransformer):
         self.span_fractions = nn.ParameterList(
             torch.full((config.n_heads,), float(config.initial_span)) for _ in range(config.n_layers)
         )
+        self._weights = [Weights(self, f"span_fractions.{n}") for n in range(config.n_layers)]
 
     def spans(self, layer: int) -> Tensor:
         """Spans of a layer's heads in steps, (H,)."""
@@ -91,6 +95,24 @@ class AdaptiveSpan(SlotTransformer):
         span = self.spans(layer)
         bias = log_ramp_mask(span[:, None, None], distance.unsqueeze(1), self.ramp)  # (B, H, T, K)
         return Readable(bias, {"span": span.mean().expand(distance.shape[:2])})
+
+    def _remember_by_mask(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        if not (on_cpu_without_graph(u) and (weights := self._weights[layer].arrays())):
+            return super()._remember_by_mask(layer, hidden, age, u)
+        from memspan.memory.adaptive_span_kernel import mask_by_heads, store_and_mask
+
+        new, fraction = u.contiguous().numpy(), weights[0]
+        bias = np.empty((len(new), len(fraction), age.shape[1]), new.dtype)
+        count, cost = np.empty(len(new), new.dtype), np.empty(len(new), new.dtype)
+        spans = fraction, self.max_span, self.ramp
+        full = store_and_mask(hidden.numpy(), age.numpy(), *spans, new, bias, count, cost)
+        if full >= 0:
+            hidden, age = self._grow(hidden, age)
+            store_in_slots(hidden, age, None, u, full)
+            bias = np.empty((*bias.shape[:2], age.shape[1]), new.dtype)
+            mask_by_heads(age.numpy(), *spans, bias, count, cost)
+        losses = {"span": torch.from_numpy(cost)}
+        return hidden, age, torch.from_numpy(bias), torch.from_numpy(count), losses
 
     @property
     def capacity(self) -> float:
