@@ -21,7 +21,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +30,8 @@ from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
 from memspan.memory.slots import Remembering, SlotTransformer
-from memspan.memory.step_attention import on_cpu_without_graph, store_in_slots
+from memspan.memory.step_attention import on_cpu_without_graph
+from memspan.memory.windows import remember_in_windows
 
 
 @dataclass(frozen=True)
@@ -99,20 +99,8 @@ class AdaptiveSpan(SlotTransformer):
     def _remember_by_mask(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
         if not (on_cpu_without_graph(u) and (weights := self._weights[layer].arrays())):
             return super()._remember_by_mask(layer, hidden, age, u)
-        from memspan.memory.adaptive_span_kernel import mask_by_heads, store_and_mask
-
-        new, fraction = u.contiguous().numpy(), weights[0]
-        bias = np.empty((len(new), len(fraction), age.shape[1]), new.dtype)
-        count, cost = np.empty(len(new), new.dtype), np.empty(len(new), new.dtype)
-        spans = fraction, self.max_span, self.ramp
-        full = store_and_mask(hidden.numpy(), age.numpy(), *spans, new, bias, count, cost)
-        if full >= 0:
-            hidden, age = self._grow(hidden, age)
-            store_in_slots(hidden, age, None, u, full)
-            bias = np.empty((*bias.shape[:2], age.shape[1]), new.dtype)
-            mask_by_heads(age.numpy(), *spans, bias, count, cost)
-        losses = {"span": torch.from_numpy(cost)}
-        return hidden, age, torch.from_numpy(bias), torch.from_numpy(count), losses
+        spans = weights[0], self.max_span, self.ramp
+        return remember_in_windows(hidden, age, u, spans, self._grow)
 
     @property
     def capacity(self) -> float:

@@ -122,7 +122,7 @@ def reconstruction_errors(
     """
     width = u.shape[1]
     head = width // n_heads
-    q, asked, lost = np.empty((3, width), u.dtype)
+    q, asked, lost = np.empty(width, u.dtype), np.empty(width, u.dtype), np.empty(width, u.dtype)
     scale = u.dtype.type(1 / math.sqrt(head))
     for p in range(len(u)):
         linear(u[p], query, query_bias, q)

@@ -18,6 +18,7 @@ ACTIVATIONS = {nn.ReLU: 1, nn.Tanh: 2}
 FEW = 32
 """Rows up to which a kernel's loops are faster than calls of torch, with most memories."""
 
+Array = npt.NDArray[Any]
 Arrays = tuple[npt.NDArray[np.floating[Any]], ...]
 
 

@@ -34,17 +34,25 @@ def gru_gate(
         out: (B, D) written.
     """
     width = x.shape[1]
-    heard, reset_input, more = np.empty((3, width), x.dtype)
+    heard, reset_input = np.empty(width, x.dtype), np.empty(width, x.dtype)
+    more = np.empty(width, x.dtype)
     gates, from_input = np.empty(3 * width, x.dtype), np.empty(2 * width, x.dtype)
+    # Views: an index that is a sum might be negative, and would keep loops from vector instructions.
+    reset, update, new = gates[:width], gates[width : 2 * width], gates[2 * width :]
+    reset_by_input, update_by_input = from_input[:width], from_input[width:]
     for b in range(len(x)):
+        given, said, row = x[b], answer[b], out[b]
         for i in range(width):
             # A NaN is not below 0, and stays to be seen.
-            heard[i] = F32(0) if answer[b, i] < F32(0) else answer[b, i]
+            heard[i] = F32(0) if said[i] < F32(0) else said[i]
         linear(heard, of_answer, bias[:0], gates)
-        linear(x[b], of_input, bias[:0], from_input)
+        linear(given, of_input, bias[:0], from_input)
         for i in range(width):
-            reset_input[i] = sigmoid(gates[i] + from_input[i]) * x[b, i]
+            reset_input[i] = sigmoid(reset[i] + reset_by_input[i]) * given[i]
         linear(reset_input, of_reset_input, bias[:0], more)
         for i in range(width):
-            z = sigmoid(gates[width + i] + from_input[width + i] - bias[i])
-            out[b, i] = x[b, i] + z * (tanh(gates[2 * width + i] + more[i]) - x[b, i])
+            update[i] = sigmoid(update[i] + update_by_input[i] - bias[i])
+        for i in range(width):
+            new[i] = tanh(new[i] + more[i])
+        for i in range(width):
+            row[i] = given[i] + update[i] * (new[i] - given[i])

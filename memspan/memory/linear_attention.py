@@ -33,8 +33,8 @@ from torch.nn import functional as F
 from memspan.memory.attention import FeedForward
 from memspan.memory.chunked_scan import ScanInputs
 from memspan.memory.feature_maps import EPS, Dpfp, Favor, FeatureMapName, make_feature_map
-from memspan.memory.few_rows import Arrays
-from memspan.memory.matrix_memory import COMMON_WEIGHTS, Array, MatrixLayer, MatrixMemory, MatrixMemoryConfig
+from memspan.memory.few_rows import Array, Arrays
+from memspan.memory.matrix_memory import COMMON_WEIGHTS, MatrixLayer, MatrixMemory, MatrixMemoryConfig
 from memspan.memory.registry import register
 
 

@@ -15,15 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
 from memspan.memory.chunked_scan import ScanInputs, chunked_scan, scan_step
-from memspan.memory.few_rows import Arrays, Weights, are_few, weights_of
-
-Array = npt.NDArray[Any]
+from memspan.memory.few_rows import Array, Arrays, Weights, are_few, weights_of
 
 COMMON_WEIGHTS = (
     *(

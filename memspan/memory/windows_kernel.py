@@ -1,4 +1,4 @@
-"""What a step of `memspan.memory.adaptive_span` does with its slots before it reads them, on a CPU.
+"""What a step of `memspan.memory.windows` does with its slots before it reads them, on a CPU.
 
 B rows, H heads, S slots, D width.
 """
@@ -19,7 +19,7 @@ Longs = npt.NDArray[np.int64]
 
 @njit(cache=True, error_model="numpy")
 def mask_by_heads(
-    age: Longs, fraction: Floats, max_span: int, ramp: int, bias: Floats, count: Floats, cost: Floats
+    age: Longs, fraction: Floats, max_span: int, ramp: int, bias: Floats, count: Floats, mean: Floats
 ) -> None:
     """The log of what remains of each slot for each head: log clip(1 + (z - age) / R, 0, 1).
 
@@ -30,7 +30,7 @@ def mask_by_heads(
         ramp: R.
         bias: (B, H, S) written, -inf where a slot is free.
         count: (B,) written: slots that any head can read, but for the step's own.
-        cost: (B,) written: mean of the spans.
+        mean: (B,) written: mean of the spans.
     """
     zero, one = F32(0), F32(1)
     span = np.empty_like(fraction)
@@ -40,7 +40,7 @@ def mask_by_heads(
         below = one if fraction[h] > one else fraction[h]
         span[h] = bias.dtype.type(max_span) * (zero if below < zero else below)
         total += span[h]
-    cost[:] = total / bias.dtype.type(span.size)
+    mean[:] = total / bias.dtype.type(span.size)
     for b in range(len(age)):
         count[b] = 0
         for s in range(age.shape[1]):
@@ -66,7 +66,7 @@ def store_and_mask(
     new: Floats,
     bias: Floats,
     count: Floats,
-    cost: Floats,
+    mean: Floats,
 ) -> int:
     """Ages slots by a step, frees what no head can read, stores what is new, and masks.
 
@@ -79,7 +79,7 @@ def store_and_mask(
         new: (B, D).
         bias: (B, H, S) written.
         count: (B,) written.
-        cost: (B,) written.
+        mean: (B,) written.
 
     Returns:
         As `memspan.memory.slot_kernel.store`.
@@ -91,5 +91,5 @@ def store_and_mask(
     lifetime[0, 0] = max_span * min(max(longest, F32(0)), F32(1)) + ramp
     full = store(hidden, age, lifetime, new)
     if full < 0:
-        mask_by_heads(age, fraction, max_span, ramp, bias, count, cost)
+        mask_by_heads(age, fraction, max_span, ramp, bias, count, mean)
     return full
