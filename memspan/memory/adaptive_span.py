@@ -25,10 +25,13 @@ import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import ParameterGroup
+from memspan.memory.few_rows import Weights
 from memspan.memory.masked_block import Readable
 from memspan.memory.ramp import SpanConfig, log_ramp_mask, span_groups
 from memspan.memory.registry import register
-from memspan.memory.slots import SlotTransformer
+from memspan.memory.slots import Remembering, SlotTransformer
+from memspan.memory.step_attention import on_cpu_without_graph
+from memspan.memory.windows import remember_in_windows
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class AdaptiveSpan(SlotTransformer):
         self.span_fractions = nn.ParameterList(
             torch.full((config.n_heads,), float(config.initial_span)) for _ in range(config.n_layers)
         )
+        self._weights = [Weights(self, f"span_fractions.{n}") for n in range(config.n_layers)]
 
     def spans(self, layer: int) -> Tensor:
         """Spans of a layer's heads in steps, (H,)."""
@@ -91,6 +95,12 @@ class AdaptiveSpan(SlotTransformer):
         span = self.spans(layer)
         bias = log_ramp_mask(span[:, None, None], distance.unsqueeze(1), self.ramp)  # (B, H, T, K)
         return Readable(bias, {"span": span.mean().expand(distance.shape[:2])})
+
+    def _remember_by_mask(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        if not (on_cpu_without_graph(u) and (weights := self._weights[layer].arrays())):
+            return super()._remember_by_mask(layer, hidden, age, u)
+        spans = weights[0], self.max_span, self.ramp
+        return remember_in_windows(hidden, age, u, spans, self._grow)
 
     @property
     def capacity(self) -> float:

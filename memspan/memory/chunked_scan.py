@@ -33,14 +33,11 @@ Letters: C steps of a chunk, P key features, E value features of a head.
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-from memspan.memory.few_rows import FEW
-from memspan.memory.step_attention import on_cpu_without_graph
 
 CHUNK = 32
 """C at most: work within a chunk grows with C, work between chunks with T / C."""
@@ -74,16 +71,6 @@ def scan_step(inputs: ScanInputs, start: Tensor, matrix: Tensor) -> tuple[Tensor
     """
     query, key, value, rate, log_decay = inputs
     matrix = torch.where(start[:, None, None, None], 0.0, matrix)
-    if len(start) <= FEW and on_cpu_without_graph(matrix):
-        from memspan.memory.few_rows_kernel import scan
-
-        given = [query, key, value, rate, log_decay, matrix]
-        nothing = key.new_empty(0, 0)
-        arguments: list[Any] = [(nothing if each is None else each).contiguous().numpy() for each in given]
-        read, after = torch.empty_like(value), torch.empty_like(matrix)
-        arguments += [read.numpy(), after.numpy()]
-        scan(*arguments)
-        return read, after
     if log_decay is not None:
         matrix = matrix * log_decay.exp()[..., None, None]
     if rate is not None:

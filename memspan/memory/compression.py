@@ -167,7 +167,7 @@ class Compressor(nn.Module):
             members: oldest first.
             usage: (..., c) attention that each got; needed by `most-used`.
         """
-        if self.loss_name == "bptt":
+        if self.loss_name == "bptt" or not torch.is_grad_enabled():
             out: Tensor = self.function(members, usage)
         else:
             given = {name: parameter.detach() for name, parameter in self.function.named_parameters()}

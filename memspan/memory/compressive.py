@@ -38,6 +38,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -53,7 +54,8 @@ from memspan.memory.compression import (
     Function,
     Loss,
 )
-from memspan.memory.compressive_layout import Block, Layout, take
+from memspan.memory.compressive_layout import Block, Layout, store, take
+from memspan.memory.few_rows import Weights, are_few
 from memspan.memory.registry import register
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
@@ -112,6 +114,10 @@ class Compressive(Memory):
         readers = self.layout.n_full - 1 - torch.arange(self.rate)
         self.register_buffer("readers", readers, persistent=False)
         self.norm = nn.LayerNorm(width)
+        names = "query.weight", "query.bias", "key.weight", "value.weight"
+        self._weights = [
+            Weights(self, *(f"layers.{n}.{name}" for name in names)) for n in range(config.n_layers)
+        ]
 
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         state: State = {"index": torch.full((batch_size,), -1, device=device)}
@@ -162,53 +168,89 @@ class Compressive(Memory):
         )
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
-        started = episode_start.nonzero().squeeze(-1)
-        index = state["index"].masked_fill_(episode_start, -1).add_(1)
-        ages = self.layout.ages(index)
-        distance = ages.clamp(min=0)
-        bias = torch.zeros_like(ages, dtype=x.dtype).masked_fill_(ages == FREE, -math.inf)
-        # Groups of the last R steps, in rows that compress the first of them now. The step itself will take
-        # the column of that group's first step.
-        first = index - self.layout.n_full
-        rows = ((first >= 0) & (first % self.rate == 0)).nonzero().squeeze(-1)
-        members = torch.arange(self.layout.n_groups * self.rate, device=x.device) + first[rows, None]
-        members = (members % self.layout.n_full).view(-1, self.layout.n_groups, self.rate)
-        every_row = torch.arange(len(x), device=x.device)
-        here = index % self.layout.n_full
+        index = state["index"]
+        distance, bias, n_readable, column, rows = self.layout.step(index, episode_start, x)
         losses: list[Tensor] = []
         h = x
         for n, layer, compressor in self._parts():
             hidden, usage = state[f"hidden.{n}"], state.get(f"usage.{n}")
-            # Leftovers would pass on a NaN even at a weight of 0.
-            hidden.index_fill_(0, started, 0.0)
             u = layer.normalise(h)
-            loss = x.new_zeros(len(x))
-            if len(rows):
-                at = rows[:, None, None]
-                groups = hidden[at, members + self.compressed_size]  # (P, groups, c, D)
-                new = compressor(groups[:, 0], self._of_groups(usage, rows[:, None], members[:, 0]))
-                hidden[rows, first[rows] // self.rate % self.compressed_size] = new.detach()
-                if compressor.has_loss:
-                    read = torch.arange(groups[..., 0, 0].numel(), device=x.device).view(groups.shape[:2])
-                    found = compressor.losses(layer, u[rows], groups.flatten(0, 1), read)
-                    loss = loss.index_put((rows,), found)
-            hidden[every_row, self.compressed_size + here] = u.detach()
+            if rows is not None:
+                losses.append(self._compress(n, layer, compressor, u, hidden, usage, index, rows))
+            store(hidden, episode_start, column, u)
             if usage is not None:
                 full = slice(self.compressed_size, None)
                 shares = layer.shares(
                     u[:, None], hidden[:, full], -distance[:, full].to(x.dtype), bias[:, None, full]
                 )
-                usage.index_fill_(0, started, 0.0).add_(shares.squeeze(1))
-                usage[every_row, here] = 0.0  # for the step itself: what its column held was of another
+                usage.masked_fill_(episode_start[:, None], 0.0).add_(shares.squeeze(1))
+                # For the step itself: what its column held was of another.
+                usage.scatter_(1, (column - self.compressed_size)[:, None], 0.0)
             h = layer.attend_step(h, u, hidden, distance, self.layout.longest_distance + 1, bias)
-            losses.append(loss)
-        readable = (ages != FREE).sum(1) - 1
+        loss = torch.stack(losses).mean(0) if losses else x.new_zeros(len(x))
         return MemoryOutput(
             self.norm(h),
             state,
-            {"compression": torch.stack(losses).mean(0)} if self.has_loss else {},
-            {"effective_memory": readable.to(x.dtype)},
+            {"compression": loss} if self.has_loss else {},
+            {"effective_memory": n_readable},
         )
+
+    def _compress(
+        self,
+        n: int,
+        layer: AttentionLayer,
+        compressor: Compressor,
+        u: Tensor,
+        hidden: Tensor,
+        usage: Tensor | None,
+        index: Tensor,
+        rows: Tensor,
+    ) -> Tensor:
+        """Compresses a group in some rows of a layer's slots, at a step.
+
+        Args:
+            n: number of the layer.
+            layer: that reads.
+            compressor: of the layer.
+            u: (B, D) `layer.normalise(x)` of the step.
+            hidden: (B, S, D) written.
+            usage: (B, R), or None.
+            index: (B,) of the step.
+            rows: (P,) that compress.
+
+        Returns:
+            (B,) losses, 0 in other rows.
+        """
+        # The step itself will take the column of the group's first step.
+        first = index[rows] - self.layout.n_full
+        members = torch.arange(self.layout.n_groups * self.rate, device=u.device) + first[:, None]
+        members = (members % self.layout.n_full).view(-1, self.layout.n_groups, self.rate)
+        groups = hidden[rows[:, None, None], members + self.compressed_size]  # (P, groups, c, D)
+        new = compressor(groups[:, 0], self._of_groups(usage, rows[:, None], members[:, 0]))
+        hidden[rows, first // self.rate % self.compressed_size] = new.detach()
+        loss = u.new_zeros(len(u))
+        if not compressor.has_loss:
+            return loss
+        found = self._losses_of_few(n, layer, compressor, u[rows], groups)
+        if found is None:
+            read = torch.arange(groups[..., 0, 0].numel(), device=u.device).view(groups.shape[:2])
+            found = compressor.losses(layer, u[rows], groups.flatten(0, 1), read)
+        return loss.index_put((rows,), found)
+
+    def _losses_of_few(
+        self, n: int, layer: AttentionLayer, compressor: Compressor, u: Tensor, groups: Tensor
+    ) -> Tensor | None:
+        """(P,) losses of a step at which few rows, u (P, D), compress; None where torch has to be called."""
+        if compressor.decode is not None or not are_few(u) or not (weights := self._weights[n].arrays()):
+            return None
+        from memspan.memory.compressive_kernel import reconstruction_errors
+
+        compressed = compressor.function(groups)  # (P, groups, D)
+        out = torch.empty(len(u), dtype=u.dtype)
+        given = (each.contiguous().numpy() for each in (u, groups.flatten(1, 2), compressed))
+        arguments: list[Any] = [*given, *weights, layer.n_heads, out.numpy()]
+        reconstruction_errors(*arguments)
+        return out
 
     def _parts(self) -> Iterator[tuple[int, AttentionLayer, Compressor]]:
         for n, (layer, compressor) in enumerate(zip(self.layers, self.compressors, strict=True)):

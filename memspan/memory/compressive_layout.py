@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from memspan.memory.base import FREE
+from memspan.memory.step_attention import on_cpu_without_graph
 
 
 def take(values: Tensor, columns: Tensor, used: Tensor) -> Tensor:
@@ -19,6 +21,18 @@ def take(values: Tensor, columns: Tensor, used: Tensor) -> Tensor:
     columns = torch.where(used, columns, 0)
     taken = values.gather(1, columns[..., None].expand(-1, -1, values.shape[-1]))
     return torch.where(used[..., None], taken, 0.0)
+
+
+def store(hidden: Tensor, episode_start: Tensor, column: Tensor, new: Tensor) -> None:
+    """Puts a step (B, D) in its column (B,) of hidden (B, S, D), and clears what was of another episode."""
+    if on_cpu_without_graph(new):
+        from memspan.memory.compressive_kernel import store_step
+
+        store_step(*(each.numpy() for each in (hidden, episode_start, column, new.contiguous())))
+        return
+    # Leftovers would pass on a NaN even at a weight of 0.
+    hidden.masked_fill_(episode_start[:, None, None], 0.0)
+    hidden[torch.arange(len(new), device=new.device), column] = new.detach()
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,21 @@ class Block:
     """(B, n_cm + R) bool: whether it holds one."""
     last_index: Tensor
     """(B,) step of the episode with which the block ends."""
+
+
+class Step(NamedTuple):
+    """Of B rows."""
+
+    distance: Tensor
+    """(B, n_cm + R) age of what each column holds; 0 where it holds nothing."""
+    bias: Tensor
+    """(B, n_cm + R) 0 where the step may read a column, else -inf."""
+    n_readable: Tensor
+    """(B,) how many memories that are, of the bias's kind."""
+    column: Tensor
+    """(B,) where the step is stored."""
+    compressing: Tensor | None
+    """(P,) rows that compress a group; None: none does."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +127,38 @@ class Layout:
         until_last = self.rate - 1 - (index[:, None] - ages) % self.rate
         longest = torch.where(until_last > 0, self.memory_size + until_last, self.longest_distance)
         return torch.where(ages == FREE, 0, longest - ages)
+
+    def step(self, index: Tensor, episode_start: Tensor, x: Tensor) -> Step:
+        """Plans a step.
+
+        Args:
+            index: (B,) step of the episode before it, -1: none; written: the step's.
+            episode_start: (B,).
+            x: (B, D) what is read, for its kind.
+        """
+        if on_cpu_without_graph(x):
+            from memspan.memory.compressive_kernel import plan_step
+
+            bias = x.new_empty(len(x), self.compressed_size + self.n_full)
+            distance = torch.empty_like(bias, dtype=torch.long)
+            n_readable, column = x.new_empty(len(x)), torch.empty_like(index)
+            written = (each.numpy() for each in (distance, bias, n_readable, column))
+            sizes = self.memory_size, self.rate, self.compressed_size
+            n_compressing = plan_step(index.numpy(), episode_start.numpy(), *sizes, *written)
+            rows = self._compressing(index) if n_compressing else None
+            return Step(distance, bias, n_readable, column, rows)
+        index.masked_fill_(episode_start, -1).add_(1)
+        ages = self.ages(index)
+        bias = torch.zeros_like(ages, dtype=x.dtype).masked_fill_(ages == FREE, -math.inf)
+        n_readable = ((ages != FREE).sum(1) - 1).to(x.dtype)
+        rows = self._compressing(index)
+        column = self.compressed_size + index % self.n_full
+        return Step(ages.clamp(min=0), bias, n_readable, column, rows if len(rows) else None)
+
+    def _compressing(self, index: Tensor) -> Tensor:
+        """(P,) rows in which the first of the groups of the last R steps is compressed now."""
+        first = index - self.n_full
+        return ((first >= 0) & (first % self.rate == 0)).nonzero().squeeze(-1)
 
     def block(self, index: Tensor, episode_starts: Tensor, dtype: torch.dtype) -> Block:
         """Plans a block.

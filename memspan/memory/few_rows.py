@@ -18,6 +18,7 @@ ACTIVATIONS = {nn.ReLU: 1, nn.Tanh: 2}
 FEW = 32
 """Rows up to which a kernel's loops are faster than calls of torch, with most memories."""
 
+Array = npt.NDArray[Any]
 Arrays = tuple[npt.NDArray[np.floating[Any]], ...]
 
 
@@ -35,7 +36,7 @@ class Weights:
 
     Args:
         owner: the module.
-        names: of parameters and buffers, like "up.weight".
+        names: of parameters and buffers, like "up.weight", and of modules without any that must not change.
     """
 
     def __init__(self, owner: nn.Module, *names: str) -> None:
@@ -48,6 +49,10 @@ class Weights:
                 inner = module.get_submodule(part)
                 self._modules[id(module), part] = module._modules, part, inner, inner.__class__
                 module = inner
+            if last in module._modules:
+                inner = module.get_submodule(last)
+                self._modules[id(module), last] = module._modules, last, inner, inner.__class__
+                continue
             self._found.append((module._parameters if last in module._parameters else module._buffers, last))
         self._known: list[tuple[dict[str, Any], str, Tensor, int]] = []
         self._arrays: Arrays = ()

@@ -20,12 +20,15 @@ Where we differ from the paper: in what our Transformer-XL differs from its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import Residual
+from memspan.memory.few_rows import Weights, are_few
 from memspan.memory.registry import register
 from memspan.memory.transformer_xl import TransformerXL, TransformerXLConfig
 
@@ -56,8 +59,17 @@ class GRUGate(Residual):
         self.of_input = nn.Linear(width, 2 * width, bias=False)  # U: reset, update
         self.of_reset_input = nn.Linear(width, width, bias=False)  # U of new
         self.bias = nn.Parameter(torch.full((width,), float(bias)))
+        self._weights = Weights(self, "of_answer.weight", "of_input.weight", "of_reset_input.weight", "bias")
 
     def forward(self, x: Tensor, *answers: Tensor) -> Tensor:
+        if are_few(x) and len(answers) == 1 and (weights := self._weights.arrays()):
+            from memspan.memory.gate_kernel import gru_gate
+
+            given, answer = x.contiguous().numpy(), answers[0].contiguous().numpy()
+            out = np.empty_like(given)
+            arguments: list[Any] = [given, answer, *weights, out]
+            gru_gate(*arguments)
+            return torch.from_numpy(out)
         w_r, w_z, w_h = self.of_answer(F.relu(torch.stack(answers).sum(0))).chunk(3, dim=-1)
         u_r, u_z = self.of_input(x).chunk(2, dim=-1)
         r = torch.sigmoid(w_r + u_r)

@@ -24,15 +24,17 @@ drawn once, and eps is 0.001.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
 from memspan.memory.chunked_scan import ScanInputs
-from memspan.memory.feature_maps import EPS, FeatureMapName, make_feature_map
-from memspan.memory.matrix_memory import MatrixLayer, MatrixMemory, MatrixMemoryConfig
+from memspan.memory.feature_maps import EPS, Dpfp, Favor, FeatureMapName, make_feature_map
+from memspan.memory.few_rows import Array, Arrays
+from memspan.memory.matrix_memory import COMMON_WEIGHTS, MatrixLayer, MatrixMemory, MatrixMemoryConfig
 from memspan.memory.registry import register
 
 
@@ -86,6 +88,25 @@ class LinearAttentionLayer(MatrixLayer):
             read = read[..., :-1] / (read[..., -1:] + EPS)
         out: Tensor = self.feed_forward(x + self.out(read.flatten(-2)))
         return out
+
+    def kernel_weights(self) -> tuple[str, ...]:
+        return *COMMON_WEIGHTS, "phi", *(() if self.rate is None else ("rate.weight", "rate.bias"))
+
+    def step_kernel(
+        self, x: Array, starts: Array, matrix: Array, weights: Arrays, eps: float, out: Array
+    ) -> None:
+        from memspan.memory.linear_attention_kernel import DPFP, ELU, FAVOR, linear_attention
+
+        arguments: list[Any] = [x, starts, matrix, *weights]
+        if self.rate is None:
+            arguments += [np.empty((0, 0), x.dtype), np.empty(0, x.dtype)]
+        directions, kind, nu = np.empty((0, 0), x.dtype), ELU, 0
+        if isinstance(self.phi, Favor):
+            directions, kind = self.phi.directions.numpy(), FAVOR
+        elif isinstance(self.phi, Dpfp):
+            kind, nu = DPFP, self.phi.nu
+        arguments += [directions, kind, nu, eps, EPS, self.feed_forward.norm.eps, out]
+        linear_attention(*arguments)
 
     def show(self, matrix: Tensor) -> dict[str, Tensor]:
         shown = {"fast_weights": matrix[..., : self.head_width].flatten(1)}

@@ -12,12 +12,25 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from memspan.memory.base import Memory, MemoryConfig, MemoryOutput, Remembered, State
 from memspan.memory.chunked_scan import ScanInputs, chunked_scan, scan_step
+from memspan.memory.few_rows import Array, Arrays, Weights, are_few, weights_of
+
+COMMON_WEIGHTS = (
+    *(
+        f"{layer}.{name}"
+        for layer in ("project", "out", "feed_forward.norm", "feed_forward.up", "feed_forward.down")
+        for name in ("weight", "bias")
+    ),
+    "feed_forward.residual",
+)
+"""What the kernels of all layers need first, in this order."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,28 @@ class MatrixLayer(nn.Module, ABC):
     def outputs(self, x: Tensor, u: Tensor, read: Tensor) -> Tensor:
         """The layer's output (.., D) from its input (.., D), `u` and what was read (.., H, E)."""
 
+    def kernel_weights(self) -> tuple[str, ...]:
+        """What `step_kernel` needs, names for `memspan.memory.few_rows.Weights`; empty: there is no kernel.
+
+        A subclass that computes something else has to say so here.
+        """
+        return ()
+
+    def step_kernel(
+        self, x: Array, starts: Array, matrix: Array, weights: Arrays, eps: float, out: Array
+    ) -> None:
+        """A step of few rows, in arrays.
+
+        Args:
+            x: (B, D) input of the layer.
+            starts: (B,) bool, where an episode starts.
+            matrix: (B, H, P, E), read and written.
+            weights: gain and offset of the norm before the layer, then those of `kernel_weights`.
+            eps: of that norm.
+            out: (B, D) written.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no kernel")
+
     @abstractmethod
     def show(self, matrix: Tensor) -> dict[str, Tensor]:
         """The parts of the state (B, H, P, E) by name, (B, U) each."""
@@ -76,6 +111,13 @@ class MatrixMemory(Memory):
         self.input_norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(n_layers))
         self.layers = nn.ModuleList(make_layer() for _ in range(n_layers))
         self.norm = nn.LayerNorm(width)
+        self._weights: list[Weights] = []
+        for n, layer in enumerate(self._layers()):
+            names = [f"layers.{n}.{name}" for name in layer.kernel_weights()]
+            if names:
+                norm = [f"input_norms.{n}.{name}" for name in ("weight", "bias")]
+                self._weights.append(Weights(self, *norm, *names))
+        self._norm_weights = weights_of(self, "norm")
 
     def _layers(self) -> list[MatrixLayer]:
         return [layer for layer in self.layers if isinstance(layer, MatrixLayer)]
@@ -96,9 +138,11 @@ class MatrixMemory(Memory):
             read, matrix = chunked_scan(layer.inputs(u), starts, state[f"matrix.{n}"])
             h = layer.outputs(h, u, read)
             new_state[f"matrix.{n}"] = matrix.detach()
-        return self._answer(h.transpose(0, 1), new_state)
+        return self._answer(self.norm(h.transpose(0, 1)), new_state)
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        if are_few(x) and (few := self._step_few_rows(x, state, episode_start)):
+            return few
         h = x
         new_state: State = {}
         for n, layer in enumerate(self._layers()):
@@ -106,11 +150,30 @@ class MatrixMemory(Memory):
             read, matrix = scan_step(layer.inputs(u), episode_start, state[f"matrix.{n}"])
             h = layer.outputs(h, u, read)
             new_state[f"matrix.{n}"] = matrix.detach()
-        return self._answer(h, new_state)
+        return self._answer(self.norm(h), new_state)
 
-    def _answer(self, h: Tensor, state: State) -> MemoryOutput:
-        stats = {"effective_memory": h.new_full(h.shape[:-1], self.capacity)}
-        return MemoryOutput(self.norm(h), state, stats=stats)
+    def _step_few_rows(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput | None:
+        """As `step`, with a kernel for each layer; None where torch has to be called."""
+        weights = [arrays for each in self._weights if (arrays := each.arrays())]
+        if len(weights) < len(self.layers) or not (last := self._norm_weights.arrays()):
+            return None
+        from memspan.memory.few_rows_kernel import norm
+
+        h, starts = x.contiguous().numpy(), episode_start.contiguous().numpy()
+        new_state: State = {}
+        for n, (layer, input_norm) in enumerate(zip(self._layers(), self.input_norms, strict=True)):
+            assert isinstance(input_norm, nn.LayerNorm)
+            matrix, out = state[f"matrix.{n}"].contiguous(), np.empty_like(h)
+            layer.step_kernel(h, starts, matrix.numpy(), weights[n], input_norm.eps, out)
+            h, new_state[f"matrix.{n}"] = out, matrix
+        features = np.empty_like(h)
+        arguments: list[Any] = [h, *last, self.norm.eps, features]
+        norm(*arguments)
+        return self._answer(torch.from_numpy(features), new_state)
+
+    def _answer(self, features: Tensor, state: State) -> MemoryOutput:
+        stats = {"effective_memory": features.new_full(features.shape[:-1], self.capacity)}
+        return MemoryOutput(features, state, stats=stats)
 
     def remembered(self, state: State) -> list[Remembered]:
         return [

@@ -197,7 +197,7 @@ class SlotTransformer(Memory):
                 new_state |= more[1]
             hidden, age, bias, count, made = remember(n, hidden, age, u)
             content = hidden[..., : self.width] if self.n_notes else hidden
-            h = layer.attend_step(h, u, content, age.clamp(min=0), self.longest_distance + 1, bias)
+            h = layer.attend_step(h, u, content, age, self.longest_distance + 1, bias)
             visible.append(count)
             for name, value in made.items():
                 losses.setdefault(name, []).append(value)

@@ -26,6 +26,7 @@ memories here, with a norm before and a feed-forward layer of two matrices after
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ from torch.nn import functional as F
 
 from memspan.memory.attention import FeedForward
 from memspan.memory.chunked_scan import ScanInputs
-from memspan.memory.matrix_memory import MatrixLayer, MatrixMemory, MatrixMemoryConfig
+from memspan.memory.few_rows import Array, Arrays
+from memspan.memory.matrix_memory import COMMON_WEIGHTS, MatrixLayer, MatrixMemory, MatrixMemoryConfig
 from memspan.memory.registry import register
 
 
@@ -86,6 +88,19 @@ class GatedDeltaLayer(MatrixLayer):
         read = self.read_norm(read).flatten(-2) * F.silu(self.gate(u))
         out: Tensor = self.feed_forward(x + self.out(read))
         return out
+
+    def kernel_weights(self) -> tuple[str, ...]:
+        own = (f"{layer}.{name}" for layer in ("gate", "rate", "decay") for name in ("weight", "bias"))
+        return *COMMON_WEIGHTS, *own, "read_norm.weight"
+
+    def step_kernel(
+        self, x: Array, starts: Array, matrix: Array, weights: Arrays, eps: float, out: Array
+    ) -> None:
+        from memspan.memory.state_space_kernel import gated_delta
+
+        arguments: list[Any] = [x, starts, matrix, *weights, eps]
+        arguments += [self.read_norm.eps, self.feed_forward.norm.eps, out]
+        gated_delta(*arguments)
 
     def show(self, matrix: Tensor) -> dict[str, Tensor]:
         return {"matrix": matrix.flatten(1)}

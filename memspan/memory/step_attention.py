@@ -61,6 +61,7 @@ def read_slots(query: SlotQuery, slots: Tensor, codes: bool) -> tuple[Tensor, Te
 def read_slots_densely(query: SlotQuery, slots: Tensor, codes: bool) -> tuple[Tensor, Tensor]:
     """The same with a gradient, on every device: scores of all slots, of which some are masked."""
     content, position, place, code, bias = query
+    place = place.clamp(min=0)  # of slots that are not read, too
     scores = content.transpose(0, 1) @ slots.transpose(1, 2)  # (B, H, S)
     if len(code) < place.numel():
         # Position scores of every possible distance, then of each slot's.

@@ -16,15 +16,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from memspan.memory.attention import Residual
 from memspan.memory.masked_block import NEVER, Readable
 from memspan.memory.registry import register
-from memspan.memory.slots import SlotTransformer
+from memspan.memory.slots import Remembering, SlotTransformer
 from memspan.memory.span_attention import Fading
 from memspan.memory.transformer import TransformerConfig
+from memspan.memory.windows import remember_in_windows
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class TransformerXL(SlotTransformer):
 
     def fading(self, layer: int, slots: Tensor) -> Fading:
         return Fading(slots.new_full((len(slots),), self.memory_size), 1, {})
+
+    def _remember_by_span(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        spans = np.ones(1, hidden.numpy().dtype), self.memory_size, 1
+        hidden, age, bias, count, _ = remember_in_windows(hidden, age, u, spans, self._grow)
+        return hidden, age, bias, count, {}
 
     @property
     def capacity(self) -> float:

@@ -14,7 +14,6 @@ from memspan.memory import (
     MEMORIES,
     Memory,
     State,
-    chunked_scan,
     few_rows,
     make_memory,
     memory_class,
@@ -239,7 +238,6 @@ def test_steps_of_few_rows(name: str, dtype: torch.dtype, monkeypatch: pytest.Mo
     episode_starts[25, 1] = True
     few, after = steps(memory, x, episode_starts)
     monkeypatch.setattr(few_rows, "FEW", 0)
-    monkeypatch.setattr(chunked_scan, "FEW", 0)
     many, wanted = steps(memory, x, episode_starts)
     torch.testing.assert_close(few, many, rtol=1e-4, atol=1e-5)
     for key, value in wanted.items():
