@@ -176,9 +176,7 @@ class SlotTransformer(Memory):
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
-        remember = (
-            self._remember_by_span if self.fades and on_cpu_without_graph(x) else self._remember_by_mask
-        )
+        remember = self._remembering(x)
         # Views cost more than what some layers compute.
         reads_besides = type(self).read_besides is not SlotTransformer.read_besides
         h = x
@@ -196,8 +194,7 @@ class SlotTransformer(Memory):
                 h = more[0][:, 0]
                 new_state |= more[1]
             hidden, age, bias, count, made = remember(n, hidden, age, u)
-            content = hidden[..., : self.width] if self.n_notes else hidden
-            h = layer.attend_step(h, u, content, age.clamp(min=0), self.longest_distance + 1, bias)
+            h = layer.attend_step(h, u, hidden, age.clamp(min=0), self.longest_distance + 1, bias)
             visible.append(count)
             for name, value in made.items():
                 losses.setdefault(name, []).append(value)
@@ -208,6 +205,10 @@ class SlotTransformer(Memory):
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
             {"effective_memory": torch.stack(visible).mean(0) + self.constant_vectors},
         )
+
+    def _remembering(self, x: Tensor) -> Callable[[int, Tensor, Tensor, Tensor], Remembering]:
+        """How a step of `x` (B, D) remembers, see `_remember_by_mask`."""
+        return self._remember_by_span if self.fades and on_cpu_without_graph(x) else self._remember_by_mask
 
     def _remember_by_span(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
         """As `_remember_by_mask`, where spans tell all; on a CPU."""
