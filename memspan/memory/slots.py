@@ -101,6 +101,14 @@ class SlotTransformer(Memory):
         """
         return x, {}
 
+    def read_besides_at_step(
+        self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, start: Tensor
+    ) -> tuple[Tensor, State]:
+        """`read_besides` of a step, without T; may write to the state."""
+        starts = start[:, None]
+        with_more, more = self.read_besides(layer, x[:, None], u[:, None], hidden, age, state, starts)
+        return with_more[:, 0], more
+
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         state: State = {}
         shape = (batch_size, self.initial_slots)
@@ -189,10 +197,8 @@ class SlotTransformer(Memory):
                 age.index_fill_(0, started, FREE)
             u = layer.normalise(h)
             if reads_besides:
-                starts = episode_start[:, None]
-                more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
-                h = more[0][:, 0]
-                new_state |= more[1]
+                h, more = self.read_besides_at_step(n, h, u, hidden, age, state, episode_start)
+                new_state |= more
             hidden, age, bias, count, made = remember(n, hidden, age, u)
             h = layer.attend_step(h, u, hidden, age.clamp(min=0), self.longest_distance + 1, bias)
             visible.append(count)
