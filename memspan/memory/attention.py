@@ -300,8 +300,8 @@ class AttentionLayer(nn.Module):
         Args:
             x: (B, D) input of the layer.
             u: (B, D) `normalise(x)`.
-            slots: (B, S, D), the current step's included.
-            distance: (B, S) long, 0 <= distance < n_distances; any where `bias` is -inf.
+            slots: (B, S, >= D), the current step's included; of each, D numbers are read.
+            distance: (B, S) long, -1 <= distance < n_distances; any where `bias` is -inf.
             n_distances: how many distances there are; where there are fewer than B S, one table serves all
                 slots. None: too many.
             bias: (B, S), or (B, H, S), added to the scores: -inf where a slot must not be read.
@@ -327,6 +327,8 @@ class AttentionLayer(nn.Module):
         p = torch.cat([p_sin, p_cos], dim=-1)
         query = SlotQuery(content, p, place, code, bias)
         read = read_slots if on_cpu_without_graph(u) else read_slots_densely
+        if slots.shape[-1] > u.shape[-1]:
+            slots = slots[..., : u.shape[-1]]
         content, codes = read(query, slots, self.position_value is not None)
         value = torch.bmm(content, value_weight.transpose(1, 2)).transpose(0, 1).flatten(1)  # (B, D)
         value = value + self.value.bias

@@ -109,7 +109,7 @@ def attend(
 
     Args:
         u: (B, D) normalised input.
-        slots: (B, S, D).
+        slots: (B, S, >= D), of which D numbers are read.
         place: (B, S) row of `code` of each slot.
         code: (n, 2 F).
         bias: (B, 1 or H, S).

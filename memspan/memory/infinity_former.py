@@ -30,13 +30,15 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from memspan.memory.base import FREE, Remembered, State
-from memspan.memory.continuous_signal import ContinuousSignal
+from memspan.memory.continuous_signal import SPREAD, ContinuousSignal
+from memspan.memory.few_rows import Weights, are_few
 from memspan.memory.registry import register
 from memspan.memory.segments import Segments
 from memspan.memory.transformer_xl import TransformerXL, TransformerXLConfig
@@ -146,6 +148,16 @@ class InfinityFormer(TransformerXL):
         )
         self.constant_vectors = config.n_basis + (config.n_basis / width if config.sticky else 0.0)
 
+        names = [f"{name}.weight" for name in ("query", "key", "value", "out")]
+        names[1:1] = ["query.bias"]
+        names += ["mean_weight", "mean_bias", "variance_weight", "variance_bias"]
+        self._signal_weights = [
+            Weights(self, *(f"signal_attention.{n}.{name}" for name in names)) for n in range(config.n_layers)
+        ]
+        self._bins = Weights(self, "signal.centres", "signal.edges")
+        fits = "centres", "places", "fit_first", "fit_old", "fit_new", "contract"
+        self._fits = Weights(self, *(f"signal.{name}" for name in fits))
+
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         state = super().initial_state(batch_size, device)
         n_basis = self.signal.n_basis
@@ -197,6 +209,32 @@ class InfinityFormer(TransformerXL):
             read = torch.cat(answers, dim=1)[rows, cut.place]
             x = x + torch.where(cut.readable[..., None], read, 0.0)
         return x, more
+
+    def read_besides_at_step(
+        self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, start: Tensor
+    ) -> tuple[Tensor, State]:
+        weights = self._signal_weights[layer].arrays() if are_few(x) else None
+        bins, fits = self._bins.arrays(), self._fits.arrays()
+        if weights is None or bins is None or fits is None:
+            return super().read_besides_at_step(layer, x, u, hidden, age, state, start)
+        from memspan.memory.infinity_former_kernel import append_chunks, read_signals
+
+        names = [f"signal.{layer}", f"attention.{layer}"][: 1 + self.sticky]
+        more = {name: state[name] for name in names}
+        more["steps"] = torch.empty_like(state["steps"])
+        mass = state[names[1]] if self.sticky else x.new_empty(x.shape[0], 0)
+        out = torch.empty_like(x)
+        signals = [state[names[0]].numpy(), mass.numpy()]
+        now: list[Any] = [each.contiguous().numpy() for each in (state["steps"], start)]
+        after = more["steps"].numpy()
+        arguments: list[Any] = [x.contiguous().numpy(), u.contiguous().numpy(), *signals, *now]
+        arguments += [self.memory_size, self.chunk, *weights, *bins]
+        arguments += [self.signal.width, SignalAttention.smallest_variance, out.numpy(), after]
+        if read_signals(*arguments):
+            arguments = [hidden.numpy(), age.numpy(), *signals, after, self.memory_size, *fits]
+            arguments += [self.signal.width, SPREAD]
+            append_chunks(*arguments)
+        return out, more
 
     def _chunks(self, u: Tensor, hidden: Tensor, age: Tensor, update_time: Tensor) -> Tensor:
         """What each update appends, (B, updates, C, D): of the window the oldest steps."""

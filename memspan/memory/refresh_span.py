@@ -28,7 +28,9 @@ however old a renewal. State: see `memspan.memory.slots`; with the notes, per la
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,9 +38,11 @@ from torch.nn import functional as F
 
 from memspan.memory.base import ParameterGroup
 from memspan.memory.expire_span import ExpireSpan, ExpireSpanConfig, SpanPredictor
+from memspan.memory.few_rows import Weights, are_few
 from memspan.memory.masked_block import NEVER, Readable
 from memspan.memory.ramp import log_ramp_mask
 from memspan.memory.registry import register
+from memspan.memory.slots import Remembering
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,40 @@ class RefreshSpan(ExpireSpan):
             RenewalGate(width, config.renewal_width, math.atanh(config.initial_renewal))
             for _ in range(config.n_layers)
         )
+        gate = "query.weight", "query.bias", "key.weight", "key.bias", "bias"
+        predictor = "weight", "bias", "mean", "variance"
+        self._renewal_weights = [
+            Weights(
+                self,
+                *(f"gates.{n}.{name}" for name in gate),
+                *(f"span_predictors.{n}.{name}" for name in predictor),
+            )
+            for n in range(config.n_layers)
+        ]
+
+    def _remembering(self, x: Tensor) -> Callable[[int, Tensor, Tensor, Tensor], Remembering]:
+        return self._remember_few_rows if are_few(x) else super()._remembering(x)
+
+    def _remember_few_rows(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
+        """As `_remember_by_mask`."""
+        weights = self._renewal_weights[layer].arrays()
+        if weights is None:
+            return self._remember_by_mask(layer, hidden, age, u)
+        from memspan.memory.refresh_span_kernel import renew
+
+        settings = (SpanPredictor.eps, self.renewal_width**-0.5, self.logit_scale, self.max_span, self.ramp)
+        count, given = u.new_empty(2, u.shape[0]).unbind()
+        new, counted, renewed = u.contiguous().numpy(), count.numpy(), given.numpy()
+        bias = u.new_empty(age.shape[0], 1, age.shape[1])
+        first = 0
+        while True:
+            arguments: list[Any] = [hidden.numpy(), age.numpy(), new, *weights, *settings]
+            arguments += [first, bias.numpy(), counted, renewed]
+            full: int = renew(*arguments)
+            if full < 0:
+                return hidden, age, bias, count, {"span": given}
+            hidden, age, first = *self._grow(hidden, age), full
+            bias = F.pad(bias, (0, age.shape[1] - bias.shape[2]), value=-NEVER)
 
     def _gate(self, layer: int) -> tuple[RenewalGate, SpanPredictor]:
         gate, predictor = self.gates[layer], self.span_predictors[layer]

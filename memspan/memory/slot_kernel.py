@@ -125,7 +125,7 @@ def read(
     Args:
         query: (H, B, D) of a slot's content.
         position_query: (B, H, E) of its distance.
-        slots: (B, S, D).
+        slots: (B, S, >= D), of which D numbers are read.
         place: (B, S) row of `code` that tells a slot's distance.
         code: (n, E).
         bias: (B, 1 or H, S), -inf where a slot must not be read; it is not touched then.

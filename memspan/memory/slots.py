@@ -101,6 +101,14 @@ class SlotTransformer(Memory):
         """
         return x, {}
 
+    def read_besides_at_step(
+        self, layer: int, x: Tensor, u: Tensor, hidden: Tensor, age: Tensor, state: State, start: Tensor
+    ) -> tuple[Tensor, State]:
+        """`read_besides` of a step, without T; may write to the state."""
+        starts = start[:, None]
+        with_more, more = self.read_besides(layer, x[:, None], u[:, None], hidden, age, state, starts)
+        return with_more[:, 0], more
+
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         state: State = {}
         shape = (batch_size, self.initial_slots)
@@ -176,9 +184,7 @@ class SlotTransformer(Memory):
         new_state: State = {}
         visible: list[Tensor] = []
         losses: dict[str, list[Tensor]] = {}
-        remember = (
-            self._remember_by_span if self.fades and on_cpu_without_graph(x) else self._remember_by_mask
-        )
+        remember = self._remembering(x)
         # Views cost more than what some layers compute.
         reads_besides = type(self).read_besides is not SlotTransformer.read_besides
         h = x
@@ -191,13 +197,10 @@ class SlotTransformer(Memory):
                 age.index_fill_(0, started, FREE)
             u = layer.normalise(h)
             if reads_besides:
-                starts = episode_start[:, None]
-                more = self.read_besides(n, h[:, None], u[:, None], hidden, age, state, starts)
-                h = more[0][:, 0]
-                new_state |= more[1]
+                h, more = self.read_besides_at_step(n, h, u, hidden, age, state, episode_start)
+                new_state |= more
             hidden, age, bias, count, made = remember(n, hidden, age, u)
-            content = hidden[..., : self.width] if self.n_notes else hidden
-            h = layer.attend_step(h, u, content, age, self.longest_distance + 1, bias)
+            h = layer.attend_step(h, u, hidden, age, self.longest_distance + 1, bias)
             visible.append(count)
             for name, value in made.items():
                 losses.setdefault(name, []).append(value)
@@ -208,6 +211,10 @@ class SlotTransformer(Memory):
             {name: torch.stack(values).mean(0) for name, values in losses.items()},
             {"effective_memory": torch.stack(visible).mean(0) + self.constant_vectors},
         )
+
+    def _remembering(self, x: Tensor) -> Callable[[int, Tensor, Tensor, Tensor], Remembering]:
+        """How a step of `x` (B, D) remembers, see `_remember_by_mask`."""
+        return self._remember_by_span if self.fades and on_cpu_without_graph(x) else self._remember_by_mask
 
     def _remember_by_span(self, layer: int, hidden: Tensor, age: Tensor, u: Tensor) -> Remembering:
         """As `_remember_by_mask`, where spans tell all; on a CPU."""

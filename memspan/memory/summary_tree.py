@@ -24,17 +24,19 @@ State, S = M + 1 + levels:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from memspan.memory import binary_counter
 from memspan.memory.attention import AttentionLayer
 from memspan.memory.base import FREE, Memory, MemoryOutput, Remembered, State
 from memspan.memory.block_attention import cut_block
+from memspan.memory.few_rows import Arrays, Weights, are_few
 from memspan.memory.masked_block import NEVER
 from memspan.memory.registry import register
+from memspan.memory.summary_merge import EPS, Merge
 from memspan.memory.transformer import TransformerConfig, attention_layers
 
 
@@ -51,35 +53,6 @@ class SummaryTreeConfig(TransformerConfig):
         super().validate()
         self._require("memory_size", self.memory_size >= 1, "at least 1")
         self._require("n_levels", 2 <= self.n_levels <= 24, "from 2 to 24")
-
-
-class Merge(nn.Module):
-    """Two summaries of a level to one of the next; at first their mean, normalised as slots are."""
-
-    def __init__(self, width: int, n_levels: int) -> None:
-        super().__init__()
-        self.mix = nn.Linear(2 * width, width, bias=False)
-        self.up = nn.Linear(2 * width, 2 * width, bias=False)
-        self.level = nn.Parameter(torch.zeros(n_levels - 1, 2 * width))
-        self.down = nn.Linear(2 * width, width)
-        self.split = nn.Linear(width, 2 * width)
-        with torch.no_grad():
-            self.mix.weight.copy_(torch.eye(width).repeat(1, 2) / 2)
-        nn.init.zeros_(self.down.weight)
-        nn.init.zeros_(self.down.bias)
-
-    def forward(self, older: Tensor, newer: Tensor, level: int) -> tuple[Tensor, Tensor]:
-        """(n, D) twice -> (n, D) summaries, (n,) losses."""
-        both = torch.cat([older, newer], dim=-1)
-        summary = self.merged(both, level)
-        target = both.detach()
-        alone = self.merged(target, level) if torch.is_grad_enabled() else summary
-        return summary, (self.split(alone) - target).square().mean(-1)
-
-    def merged(self, both: Tensor, level: int) -> Tensor:
-        """(n, 2 D) -> (n, D)."""
-        merged = self.mix(both) + self.down(F.relu(self.up(both) + self.level[level]))
-        return F.layer_norm(merged, merged.shape[-1:])
 
 
 @dataclass
@@ -118,6 +91,10 @@ class SummaryTree(Memory):
         self.layers = attention_layers(width, config, self.longest_distance)
         self.merges = nn.ModuleList(Merge(width, config.n_levels) for _ in range(config.n_layers))
         self.norm = nn.LayerNorm(width)
+        names = "mix.weight", "up.weight", "level", "down.weight", "down.bias", "split.weight", "split.bias"
+        self._merge_weights = [
+            Weights(self, *(f"merges.{n}.{name}" for name in names)) for n in range(config.n_layers)
+        ]
 
     def initial_state(self, batch_size: int, device: torch.device | str = "cpu") -> State:
         shape = (batch_size, self.memory_size + 1 + self.n_levels, self.width)
@@ -217,6 +194,10 @@ class SummaryTree(Memory):
         return torch.cat([steps, torch.where(came_out, old[:, -1:] + n_steps - ago, old)], dim=1)
 
     def step(self, x: Tensor, state: State, episode_start: Tensor) -> MemoryOutput:
+        if are_few(x):
+            weights = [each for of_layer in self._merge_weights if (each := of_layer.arrays())]
+            if len(weights) == len(self.layers):
+                return self._step_of_few_rows(x, state, episode_start, weights)
         window = self.memory_size + 1
         number = torch.where(episode_start, 0, state["steps"])
         started = episode_start.nonzero().squeeze(-1)
@@ -248,6 +229,33 @@ class SummaryTree(Memory):
             {"summary": torch.stack(lacking).mean(0)},
             {"effective_memory": (used.sum(-1) - 1).to(x.dtype)},
         )
+
+    def _step_of_few_rows(
+        self, x: Tensor, state: State, episode_start: Tensor, weights: list[Arrays]
+    ) -> MemoryOutput:
+        """As `step`, with the weights of the merges."""
+        from memspan.memory.summary_tree_kernel import store, tell_ages
+
+        steps, (n_rows, n_slots, _) = torch.empty_like(state["steps"]), state["hidden.0"].shape
+        distance = steps.new_empty(n_rows, n_slots)
+        bias = x.new_empty(n_rows, 1, n_slots)
+        visible, lacks = x.new_zeros(2, n_rows).unbind()
+        starts, after, lacking = episode_start.contiguous().numpy(), steps.numpy(), lacks.numpy()
+        arguments: list[Any] = [state["steps"].contiguous().numpy(), starts, self.memory_size, after]
+        arguments += [distance.numpy(), bias.numpy(), visible.numpy()]
+        farthest: int = tell_ages(*arguments)
+        new_state: State = {"steps": steps}
+        h = x
+        for n, layer in enumerate(self.layers):
+            assert isinstance(layer, AttentionLayer)
+            hidden = new_state[f"hidden.{n}"] = state[f"hidden.{n}"]
+            u = layer.normalise(h)
+            arguments = [hidden.numpy(), after, starts, self.memory_size, u.contiguous().numpy()]
+            arguments += [*weights[n], EPS, 1 / len(self.layers), lacking]
+            store(*arguments)
+            # A table of twice as many distances each time that there are more.
+            h = layer.attend_step(h, u, hidden, distance, 1 << farthest.bit_length(), bias)
+        return MemoryOutput(self.norm(h), new_state, {"summary": lacks}, {"effective_memory": visible})
 
     def _slots(self, number: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Of the state after step `number` (B,): (B, S) ages and which are used, (B, levels) arrivals."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from memspan.memory import clone_state, make_memory, state_bytes
-from memspan.memory.summary_tree import Merge, SummaryTree
+from memspan.memory.summary_merge import Merge
+from memspan.memory.summary_tree import SummaryTree
 
 MEMBERS = ["summary-tree", "summary-tree, high", "summary-tree, low"]
 
