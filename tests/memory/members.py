@@ -144,7 +144,8 @@ MEMBERS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "infinity-former, every step": (
         "infinity-former",
-        {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.8},
+        # With a tau of 0.8 it is chaotic: in 150 steps a change of 1e-15 grows to 3e-8, by torch alone, too.
+        {"memory_size": 1, "n_heads": 1, "n_layers": 1, "n_basis": 9, "chunk": 1, "tau": 0.6},
     ),
     "summary-tree": ("summary-tree", {"memory_size": 3, "n_levels": 3, "n_heads": 2, "n_frequencies": 3}),
     "summary-tree, high": (

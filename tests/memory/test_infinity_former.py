@@ -17,7 +17,7 @@ from memspan.memory.infinity_former import InfinityFormer, SignalAttention
 MEMBERS = {
     "infinity-former": (0.6, 0.01),
     "infinity-former, not sticky": (0.75, 0.01),
-    "infinity-former, every step": (0.8, 0.01),
+    "infinity-former, every step": (0.6, 0.01),
 }
 """Member -> tau and ridge."""
 
