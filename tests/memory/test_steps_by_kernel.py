@@ -7,7 +7,7 @@ import torch
 from members import MEMBERS, WIDTH, build, fresh
 from torch import Tensor
 
-from memspan.memory import Memory, MemoryOutput, chunked_scan, few_rows
+from memspan.memory import Memory, MemoryOutput, few_rows
 from memspan.memory.base import State
 
 N_STEPS = 60
@@ -55,7 +55,6 @@ def test_same_as_torch(member: str, dtype: torch.dtype, n_rows: int, monkeypatch
     episode_starts[[0, 10, 20], 0] = True
     few = several_steps(memory, x, episode_starts)
     monkeypatch.setattr(few_rows, "FEW", 0)
-    monkeypatch.setattr(chunked_scan, "FEW", 0)
     many = several_steps(memory, x, episode_starts)
     tolerance = 1e-9 if dtype == torch.float64 else 2e-4
     for got, wanted in zip(few, many, strict=True):
